@@ -1,0 +1,30 @@
+import { defineConfig } from "vitest/config";
+
+const minutes = 60_000;
+
+/**
+ * Two projects: `unit` runs anywhere in seconds; `machine` boots whole machines in emulators,
+ * one at a time, because each keeps a core or two busy for minutes.
+ */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["**/*.test.ts"],
+          exclude: ["node_modules/**", "build/**", "test/machine/**"],
+        },
+      },
+      {
+        test: {
+          name: "machine",
+          include: ["test/machine/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 10 * minutes,
+          hookTimeout: 10 * minutes,
+        },
+      },
+    ],
+  },
+});
