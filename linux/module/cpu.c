@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The CPUs' way beneath the VMM and back: all or none. Callers hold cpus_read_lock() (or are the hot-plug
+ * callback), so no CPU comes or goes meanwhile.
+ */
+#include "understudy.h"
+
+#include <linux/cpumask.h>
+#include <linux/nmi.h>
+#include <linux/percpu.h>
+#include <linux/smp.h>
+#include <asm/apic.h>
+#include <asm/msr.h>
+#include <asm/processor.h>
+#include <asm/smp.h>
+#include <asm/tsc.h>
+
+struct processor {
+	u64 result;			/* of its last capture or release: enum us_error */
+	u64 cr4;
+	u64 capture_ticks, release_ticks;
+	u32 number;			/* the VMM's for it: another kernel may count otherwise */
+	bool beneath;
+};
+static DEFINE_PER_CPU(struct processor, processor);
+
+bool us_beneath(void)
+{
+	u32 eax, ebx, ecx, edx;
+
+	cpuid(US_CPUID_SIGNATURE, &eax, &ebx, &ecx, &edx);
+	return ebx == US_SIGNATURE_EBX && ecx == US_SIGNATURE_ECX && edx == US_SIGNATURE_EDX;
+}
+
+static bool has_processor(unsigned int cpu)
+{
+	return cpu_possible(cpu) && per_cpu(x86_cpu_to_apicid, cpu) != BAD_APICID;
+}
+
+u32 us_cpu_count(void)
+{
+	u32 count = nr_cpu_ids;
+
+	while (count > 1 && !has_processor(count - 1))
+		count--;
+	return count;
+}
+
+/* Runs on each CPU: where is it? */
+static void look(void *unused)
+{
+	struct processor *p = this_cpu_ptr(&processor);
+
+	p->cr4 = __read_cr4();
+	p->beneath = us_beneath();
+	p->number = p->beneath ? cpuid_ecx(US_CPUID_SIGNATURE + 1) : 0;
+}
+
+/* ---- capture -------------------------------------------------------------------- */
+
+/* Runs with interrupts off on the CPU. */
+static void capture(void *argument)
+{
+	const struct us_region *region = argument;
+	struct processor *p = this_cpu_ptr(&processor);
+	u64 start = rdtsc();
+
+	p->result = us_enter(region->launch_cr3, region->entry, smp_processor_id());
+	p->capture_ticks = rdtsc() - start;
+}
+
+int us_capture_all(const struct us_region *region)
+{
+	unsigned int cpu;
+	int error = 0;
+
+	on_each_cpu(look, NULL, 1);
+	for_each_online_cpu(cpu) {
+		if (per_cpu(processor, cpu).cr4 & X86_CR4_VMXE) {
+			pr_err("CPU %u uses VMX already: unload kvm_intel\n", cpu);
+			return -EBUSY;
+		}
+	}
+	on_each_cpu(capture, (void *)region, 1);
+	for_each_online_cpu(cpu) {
+		u64 result = per_cpu(processor, cpu).result;
+
+		if (result != US_OK && !error) {
+			pr_err("CPU %u was not captured\n", cpu);
+			error = us_errno(result);
+		}
+	}
+	return error;
+}
+
+/* For the hot-plug callback: a CPU that was offline at the start comes up outside the VMM. */
+int us_capture_this(const struct us_region *region)
+{
+	unsigned long flags;
+	u64 result;
+
+	local_irq_save(flags);
+	if (us_beneath()) {
+		result = US_OK;
+	} else {
+		capture((void *)region);
+		result = this_cpu_read(processor.result);
+	}
+	local_irq_restore(flags);
+	return result == US_OK ? 0 : us_errno(result);
+}
+
+/* ---- release -------------------------------------------------------------------- */
+
+static void release_begin(void *argument)
+{
+	*(struct us_result *)argument = us_hypercall(US_HC_RELEASE_BEGIN, 0, 0, 0);
+}
+
+/* Runs with interrupts off on each CPU. */
+static void release(void *argument)
+{
+	const struct us_result *begun = argument;
+	struct processor *p = this_cpu_ptr(&processor);
+	struct us_result r;
+	u64 start;
+
+	if (!p->beneath || !(begun->value & BIT_ULL(p->number)))
+		return;
+	start = rdtsc();
+	r = us_leave(US_HC_RELEASE);
+	p->release_ticks = rdtsc() - start;
+	p->result = r.result;
+	/* NMIs that came while the VMM was busy leaving; NMIs don't queue, so one stands for all. */
+	if (r.result == US_OK && r.value)
+		apic->send_IPI(smp_processor_id(), NMI_VECTOR);
+}
+
+/* Returns 0 when no CPU is left beneath the VMM; then the VMM's memory is nobody's. */
+int us_release_all(void)
+{
+	struct us_result begun = {};
+	unsigned int cpu, first = nr_cpu_ids;
+	u64 expected = 0;
+	int error = 0;
+
+	on_each_cpu(look, NULL, 1);
+	for_each_online_cpu(cpu) {
+		if (per_cpu(processor, cpu).beneath) {
+			first = min(first, cpu);
+			expected |= BIT_ULL(per_cpu(processor, cpu).number);
+		}
+	}
+	if (first == nr_cpu_ids)
+		return 0;
+	smp_call_function_single(first, release_begin, &begun, 1);
+	if (begun.result != US_OK)
+		return us_errno(begun.result);
+	if (begun.value & ~expected) {
+		pr_err("the VMM waits for CPUs that are not online here: mask %#llx\n", begun.value & ~expected);
+		error = -EIO;
+	}
+	on_each_cpu(release, &begun, 1);
+	on_each_cpu(look, NULL, 1);
+	for_each_online_cpu(cpu) {
+		if (per_cpu(processor, cpu).beneath) {
+			pr_err("CPU %u was not released: error %llu\n", cpu, per_cpu(processor, cpu).result);
+			error = -EIO;
+		}
+	}
+	return error;
+}
+
+/* ---- reports -------------------------------------------------------------------- */
+
+void us_pauses(struct us_pauses *pauses)
+{
+	unsigned int cpu;
+
+	pauses->cpu_count = min_t(u32, us_cpu_count(), US_MAX_CPUS);
+	pauses->tsc_khz = tsc_khz;
+	for (cpu = 0; cpu < pauses->cpu_count; cpu++) {
+		if (!cpu_possible(cpu))
+			continue;
+		pauses->capture_ticks[cpu] = per_cpu(processor, cpu).capture_ticks;
+		pauses->release_ticks[cpu] = per_cpu(processor, cpu).release_ticks;
+	}
+}
+
+static u64 read_msr(u32 msr)
+{
+	u32 low, high;
+
+	return rdmsr_safe(msr, &low, &high) ? 0 : (u64)high << 32 | low;
+}
+
+/* Runs on each CPU. */
+static void read_capability(void *argument)
+{
+	struct us_capabilities *all = argument;
+	unsigned int cpu = smp_processor_id(), i;
+	struct us_cpu_capability *mine = &all->cpu[cpu];
+
+	if (cpu >= US_MAX_CPUS)
+		return;
+	mine->online = 1;
+	mine->cr4 = __read_cr4();
+	if (!(cpuid_ecx(1) & BIT(5)))
+		return;
+	mine->feature_control = read_msr(MSR_IA32_FEAT_CTL);
+	for (i = 0; i < US_VMX_MSR_COUNT; i++)
+		mine->vmx[i] = read_msr(MSR_IA32_VMX_BASIC + i);
+}
+
+void us_capabilities(struct us_capabilities *capabilities)
+{
+	capabilities->cpu_count = min_t(u32, us_cpu_count(), US_MAX_CPUS);
+	on_each_cpu(read_capability, capabilities, 1);
+}

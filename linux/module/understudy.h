@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The module's rooms: main.c the device and the verbs, region.c the VMM's memory, cpu.c the CPUs' way
+ * in and out, launch.S its instructions, call.c hypercalls, stage.c memory for a second instance.
+ */
+#ifndef UNDERSTUDY_H
+#define UNDERSTUDY_H
+
+#undef pr_fmt
+#define pr_fmt(text) KBUILD_MODNAME ": " text
+
+#include <linux/linkage.h>
+#include <linux/types.h>
+#include "../abi.h"
+
+/* ---- launch.S ------------------------------------------------------------------- */
+
+struct us_result { u64 result, value; };	/* a hypercall's RAX and RDX; also how C returns 16 bytes */
+
+asmlinkage u64 us_enter(u64 launch_cr3, u64 entry, u32 cpu);
+asmlinkage struct us_result us_leave(u64 number);
+
+/* ---- region.c ------------------------------------------------------------------- */
+
+/* Where the VMM lives and how a CPU gets there; all addresses physical. */
+struct us_region {
+	u64 base, size;
+	u64 launch_cr3, entry;
+	unsigned int order;
+};
+
+int us_region_make(struct us_region *region, const struct us_start *start);
+void us_region_free(struct us_region *region);
+
+/* ---- cpu.c ---------------------------------------------------------------------- */
+
+bool us_beneath(void);			/* the VMM is beneath this CPU */
+u32 us_cpu_count(void);			/* possible CPUs that have a processor */
+int us_capture_all(const struct us_region *region);
+int us_capture_this(const struct us_region *region);
+int us_release_all(void);
+void us_pauses(struct us_pauses *pauses);
+void us_capabilities(struct us_capabilities *capabilities);
+
+/* ---- call.c --------------------------------------------------------------------- */
+
+int us_errno(u64 result);		/* of an enum us_error, with a line in the kernel log */
+int us_call_for_user(struct us_call *call);
+
+static inline struct us_result us_hypercall(u64 number, u64 buffer, u64 length, u64 argument)
+{
+	struct us_result r = { .result = number, .value = argument };
+
+	asm volatile("vmcall" : "+a" (r.result), "+d" (r.value) : "D" (buffer), "S" (length) : "memory", "cc");
+	return r;
+}
+
+/* ---- stage.c -------------------------------------------------------------------- */
+
+int us_stage(const struct us_stage *stage);
+
+#endif
