@@ -1,0 +1,192 @@
+; SPDX-License-Identifier: MIT
+; A bzImage whose payload is a kernel that is already unpacked.
+;
+; Decompressing Debian's own bzImage takes minutes in an instruction-level emulator. This one carries
+; the same vmlinux, segment by segment and byte by byte, and only has to move it into place.
+; image/unpacked-kernel.ts assembles this file and appends the segments to it.
+;
+; In memory (L = load address, any multiple of 2 MiB; T = L + 2 MiB):
+;
+;   L          L+PAYLOAD                T
+;   | stub     | segments, packed ...................|          as loaded
+;   | stub     |                        | text | data | bss |   as started
+;
+; Segments only ever move upwards, so moving the last one first, each from its end, loses nothing.
+; INIT_SIZE tells the loader how much room all that takes.
+;
+; Defined by the caller: RELEASE (string), PAYLOAD_PARAGRAPHS, INIT_SIZE, PREFERRED, ENTRY (the entry's
+; offset from T), SEGMENTS (a file of SEGMENT lines, the last segment first).
+
+PAYLOAD         equ 0x8000      ; where the segments start in the protected-mode part
+TARGET          equ 0x200000    ; T - L
+SETUP_SECTORS   equ 7           ; after the boot sector; with it a page, so that alignment in the file is alignment in memory
+
+; ---------------------------------------------------------------------------------------------------
+; Real-mode part: nothing runs here; loaders read the setup header (Documentation/arch/x86/boot.rst).
+
+section setup start=0 vstart=0
+        bits 16
+        times 0x1f1 db 0
+        db SETUP_SECTORS        ; setup_sects
+        dw 1                    ; root_flags
+        dd (PAYLOAD >> 4) + PAYLOAD_PARAGRAPHS  ; syssize
+        dw 0                    ; ram_size
+        dw 0xffff               ; vid_mode: normal
+        dw 0                    ; root_dev
+        dw 0xaa55               ; boot_flag
+        db 0xeb, header_end - $ - 2     ; jump; its length tells where the header ends
+        db "HdrS"
+        dw 0x020f               ; version: protocol 2.15
+        dd 0                    ; realmode_swtch
+        dw 0                    ; start_sys_seg
+        dw release - 0x200      ; kernel_version
+        db 0                    ; type_of_loader
+        db 1                    ; loadflags: LOADED_HIGH
+        dw 0                    ; setup_move_size
+        dd 0x100000             ; code32_start
+        dd 0                    ; ramdisk_image
+        dd 0                    ; ramdisk_size
+        dd 0                    ; bootsect_kludge
+        dw 0                    ; heap_end_ptr
+        db 0                    ; ext_loader_ver
+        db 0                    ; ext_loader_type
+        dd 0                    ; cmd_line_ptr
+        dd 0x7fffffff           ; initrd_addr_max
+        dd TARGET               ; kernel_alignment
+        db 1                    ; relocatable_kernel
+        db 21                   ; min_alignment: 2 MiB
+        dw 1                    ; xloadflags: XLF_KERNEL_64
+        dd 2047                 ; cmdline_size
+        dd 0                    ; hardware_subarch
+        dq 0                    ; hardware_subarch_data
+        dd 0                    ; payload_offset: not a compressed kernel
+        dd 0                    ; payload_length
+        dq 0                    ; setup_data
+        dq PREFERRED            ; pref_address
+        dd INIT_SIZE            ; init_size
+        dd 0                    ; handover_offset
+        dd 0                    ; kernel_info_offset
+header_end:
+release:
+        db RELEASE, 0
+        times (SETUP_SECTORS + 1) * 512 - ($ - $$) db 0
+
+; ---------------------------------------------------------------------------------------------------
+; Protected-mode part: position independent, its offsets count from L.
+
+section stub follows=setup vstart=0
+        bits 32
+; The 32-bit boot protocol enters here: esi = boot_params, flat segments, no paging.
+start32:
+        cli
+        cld
+        lea     esp, [esi + 0x1e8]              ; the scratch field of boot_params: room for one return address
+        call    .here
+.here:  pop     ebp
+        sub     ebp, .here                      ; ebp = L
+
+        ; Identity page tables for 4 GiB: one PML4 entry, four of the PDPT, 4 * 512 pages of 2 MiB.
+        lea     edi, [ebp + page_directories]
+        mov     eax, 0x83                       ; present, writable, large
+        mov     ecx, 4 * 512
+.page:  mov     [edi], eax
+        mov     dword [edi + 4], 0
+        add     eax, 0x200000
+        add     edi, 8
+        loop    .page
+        lea     eax, [ebp + page_directories + 3]
+        lea     edi, [ebp + pdpt]
+        mov     ecx, 4
+.directory:
+        mov     [edi], eax
+        add     eax, 0x1000
+        add     edi, 8
+        loop    .directory
+        lea     eax, [ebp + pdpt + 3]
+        mov     [ebp + pml4], eax
+
+        lea     eax, [ebp + gdt]
+        mov     [ebp + gdt_register + 2], eax
+        lgdt    [ebp + gdt_register]
+        mov     eax, cr4
+        or      eax, 1 << 5                     ; PAE
+        mov     cr4, eax
+        lea     eax, [ebp + pml4]
+        mov     cr3, eax
+        mov     ecx, 0xc0000080                 ; EFER
+        rdmsr
+        or      eax, 1 << 8                     ; LME
+        wrmsr
+        lea     eax, [ebp + start64]
+        mov     [ebp + far_start64], eax
+        mov     eax, cr0
+        or      eax, 0x80000001                 ; PG, PE
+        mov     cr0, eax
+        jmp     far [ebp + far_start64]
+
+        align   8
+far_start64:    dd 0
+                dw 0x10
+        align   8
+gdt_register:   dw 4 * 8 - 1
+                dd 0
+        align   8
+gdt:            dq 0, 0                         ; the boot protocol wants code at 0x10, data at 0x18
+                dq 0x00af9a000000ffff
+                dq 0x00cf92000000ffff
+
+        times 0x200 - ($ - $$) db 0
+; The 64-bit boot protocol enters here: rsi = boot_params, all of INIT_SIZE and boot_params mapped one to one.
+        bits 64
+start64:
+        cli
+        mov     eax, 0x18
+        mov     ds, eax
+        mov     es, eax
+        mov     ss, eax
+        xor     eax, eax
+        mov     fs, eax
+        mov     gs, eax
+        mov     r15, rsi                        ; boot_params
+        lea     rbp, [rel start32]              ; L
+        lea     r14, [rbp + TARGET]             ; T
+        lea     rbx, [rel segments]
+.segment:
+        mov     rcx, [rbx + 16]                 ; quadwords that the file has
+        cmp     rcx, -1
+        je      .placed
+        mov     rsi, [rbx]
+        lea     rsi, [rbp + rsi]
+        mov     rdi, [rbx + 8]
+        lea     rdi, [r14 + rdi]
+        lea     rdx, [rdi + rcx * 8]            ; the segment's zeroes begin here
+        lea     rsi, [rsi + rcx * 8 - 8]
+        lea     rdi, [rdx - 8]
+        std
+        rep movsq
+        cld
+        mov     rdi, rdx
+        mov     rcx, [rbx + 24]                 ; quadwords of zeroes
+        xor     eax, eax
+        rep stosq
+        add     rbx, 32
+        jmp     .segment
+.placed:
+        mov     rsi, r15
+        lea     rax, [r14 + ENTRY]
+        jmp     rax
+
+; SEGMENT offset in the payload, offset from T, bytes that the file has, bytes of zeroes after them
+%macro SEGMENT 4
+        dq PAYLOAD + %1, %2, (%3) / 8, (%4) / 8
+%endmacro
+        align   8
+segments:
+%include SEGMENTS
+        dq 0, 0, -1, 0
+
+        align   0x1000
+pml4:           times 0x1000 db 0
+pdpt:           times 0x1000 db 0
+page_directories: times 0x4000 db 0
+        times PAYLOAD - ($ - $$) db 0
