@@ -1,0 +1,24 @@
+/** The compiler from end to end: front end, checks on the whole program, what is reachable, names. */
+import { callGraph, checkRecursion } from "./check-recursion.ts";
+import type { Diagnostic } from "./diagnostics.ts";
+import type { Input } from "./frontend/program.ts";
+import { lowerProgram } from "./frontend/lower-module.ts";
+import type { Program } from "./ir.ts";
+import { assignNames } from "./names.ts";
+import { type Roots, keepReachable } from "./reachability.ts";
+
+export interface Compiled {
+  program: Program;
+  errors: Diagnostic[];
+}
+
+export function compile(input: Input, roots: Roots): Compiled {
+  const { program, errors } = lowerProgram(input);
+  if (errors.length > 0) return { program, errors };
+  const graph = callGraph(program);
+  const recursion = checkRecursion(graph);
+  if (recursion.length > 0) return { program, errors: recursion };
+  const kept = keepReachable(program, graph, roots);
+  assignNames(kept);
+  return { program: kept, errors: [] };
+}

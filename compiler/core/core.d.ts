@@ -1,0 +1,116 @@
+/**
+ * The dialect's core library. It stands in for TypeScript's own `lib` files
+ * (`noLib`), so whatever is not declared here does not exist in the dialect.
+ * Semantics are in docs/language.md.
+ */
+
+// Types the TypeScript checker itself insists on. None of their members is in the dialect.
+interface Array<T> { readonly length: number; [index: number]: T }
+interface Boolean {}
+interface CallableFunction {}
+interface Function {}
+interface IArguments {}
+interface NewableFunction {}
+interface Number {}
+interface BigInt {}
+interface Object {}
+interface RegExp {}
+interface String {}
+interface Symbol {}
+
+// Integers. A flavour keeps widths apart without casts: u8 and u32 do not mix.
+type u8 = number & { readonly __w?: 'u8' };
+type u16 = number & { readonly __w?: 'u16' };
+type u32 = number & { readonly __w?: 'u32' };
+type i8 = number & { readonly __w?: 'i8' };
+type i16 = number & { readonly __w?: 'i16' };
+type i32 = number & { readonly __w?: 'i32' };
+type u64 = bigint & { readonly __w?: 'u64' };
+type i64 = bigint & { readonly __w?: 'i64' };
+
+/** An address the VMM itself can dereference. */
+type HostVirtual = u64 & { readonly __a?: 'HostVirtual' };
+/** A physical address of the machine. */
+type HostPhysical = u64 & { readonly __a?: 'HostPhysical' };
+/** A physical address as an instance sees it. */
+type GuestPhysical = u64 & { readonly __a?: 'GuestPhysical' };
+
+/** Converts; a value outside the target's range traps. */
+declare function u8(value: number | bigint | boolean): u8;
+declare function u16(value: number | bigint | boolean): u16;
+declare function u32(value: number | bigint | boolean): u32;
+declare function u64(value: number | bigint | boolean): u64;
+declare function i8(value: number | bigint | boolean): i8;
+declare function i16(value: number | bigint | boolean): i16;
+declare function i32(value: number | bigint | boolean): i32;
+declare function i64(value: number | bigint | boolean): i64;
+
+/** Converts by keeping the low bits; never traps. */
+declare function wrapU8(value: number | bigint): u8;
+declare function wrapU16(value: number | bigint): u16;
+declare function wrapU32(value: number | bigint): u32;
+declare function wrapU64(value: number | bigint): u64;
+declare function wrapI32(value: number | bigint): i32;
+declare function wrapI64(value: number | bigint): i64;
+
+/** Base of a struct with C's natural layout. Padding has to be written out as fields. */
+declare abstract class Struct { private readonly __struct: never }
+/** Base of a struct without padding and with alignment 1. */
+declare abstract class Packed extends Struct { private readonly __packed: never }
+
+/** `N` elements of `T`, embedded where it is declared. Every index is checked or proved. */
+interface FixedArray<T, N extends number> {
+  /** N, a compile-time constant. */
+  readonly length: u32;
+  [index: number]: T;
+  readonly __n?: N;
+}
+
+/** Storage that starts as zeroes: static at module level (aligned to `align` bytes), on the stack in a function. */
+declare function zeroed(align?: number): any;
+
+/** Size of a type in bytes, a compile-time constant. */
+declare function sizeOf<T>(): u32;
+/** Offset of a field in bytes, a compile-time constant. */
+declare function offsetOf<T>(field: keyof T): u32;
+/** Fails the build unless `T` has this size and these field offsets. Module level only. */
+declare function assertLayout<T>(size: number, offsets?: { [K in keyof T]?: number }): void;
+/** Fails the build unless the constant condition holds. Module level only. */
+declare function assertStatic(condition: boolean): void;
+
+/** The address of a struct, an array, or a variable or field. */
+declare function addressOf(place: unknown): HostVirtual;
+/** The struct or array of type `T` at an address. The one door from addresses to types: keep its uses few. */
+declare function at<T>(address: HostVirtual): T;
+
+/** Raw memory access: exactly one access of that width, never reordered or elided (volatile). */
+declare function load8(address: HostVirtual): u8;
+declare function load16(address: HostVirtual): u16;
+declare function load32(address: HostVirtual): u32;
+declare function load64(address: HostVirtual): u64;
+declare function store8(address: HostVirtual, value: u8): void;
+declare function store16(address: HostVirtual, value: u16): void;
+declare function store32(address: HostVirtual, value: u32): void;
+declare function store64(address: HostVirtual, value: u64): void;
+/** Copies `count` bytes; the ranges may overlap. */
+declare function copyBytes(to: HostVirtual, from: HostVirtual, count: u64): void;
+declare function fillBytes(at: HostVirtual, value: u8, count: u64): void;
+
+/** Sequentially consistent operations on a u32 or u64 variable or field that another CPU uses too. */
+declare function atomicLoad<T extends number | bigint>(place: T): T;
+declare function atomicStore<T extends number | bigint>(place: T, value: T): void;
+/** Returns the value before. */
+declare function atomicAdd<T extends number | bigint>(place: T, value: T): T;
+declare function atomicExchange<T extends number | bigint>(place: T, value: T): T;
+
+/** Traps unless the condition holds. */
+declare function assert(condition: boolean): asserts condition;
+/** Traps. */
+declare function unreachable(): never;
+/** "file:line:col: what" of a trap site; what a panic prints. */
+declare function trapText(site: u32): string;
+
+/** Four ASCII characters as a little-endian u32, a compile-time constant. */
+declare function fourCC(text: string): u32;
+/** Byte `index` of a string's UTF-8 form; 0 at and after its end. */
+declare function byteAt(text: string, index: u32): u8;

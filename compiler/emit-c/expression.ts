@@ -1,0 +1,180 @@
+/** Expressions in C. Twin of emit-js/expression.ts. */
+import { type Expr, type IntType, type Place, type Type, sameInt, wrap } from "../ir.ts";
+import { fieldName } from "../names.ts";
+import { castTo } from "./types.ts";
+
+export function expression(value: Expr): string {
+  switch (value.kind) {
+    case "const": return constant(value.type, value.value, value.name);
+    case "string": return stringLiteral(value.value);
+    case "null": return "NULL";
+    case "load": return load(value.place);
+    case "ref": return reference(value.place);
+    case "notNull": return value.site ? `${castTo(value.type)}checkNull(${expression(value.value)}, ${value.site.id})` : expression(value.value);
+    case "binary": return binary(value);
+    case "shift": return shift(value);
+    case "negate": return narrowed(value.type, `0u - ${cast(unsigned(value.type), value.value)}`);
+    case "complement": return narrowed(value.type, `~${operand(value.value)}`);
+    case "compare": return `${operand(value.left)} ${value.op} ${operand(value.right)}`;
+    case "logical": return `${operand(value.left)} ${value.op} ${operand(value.right)}`;
+    case "not": return `!${operand(value.value)}`;
+    case "conditional": return `${operand(value.test)} ? ${operand(value.yes)} : ${operand(value.no)}`;
+    case "convert": return convert(value);
+    case "checkIndex": return `checkIndex(${expression(value.value)}, ${value.length}, ${value.site.id})`;
+    case "call": return `${value.func.cName}(${value.args.map(expression).join(", ")})`;
+    case "builtin": return `${value.name}(${value.args.map(expression).join(", ")})`;
+    case "atomic": return atomic(value);
+    case "placeAddress": return `(uint64_t)&${place(value.place)}`;
+    case "refAddress": return `(uint64_t)${operand(value.value)}`;
+    case "at": return `${castTo(value.type)}${operand(value.value)}`;
+    case "sequence": return `(${[...value.temps.map((temp) => `${temp.local.cName} = ${expression(temp.value)}`), expression(value.value)].join(", ")})`;
+  }
+}
+
+/** An expression as an operand: in parentheses unless it binds tightest already. */
+export function operand(value: Expr): string {
+  const text = expression(value);
+  switch (value.kind) {
+    case "binary":
+    case "shift":
+    case "negate":
+    case "complement":
+      return text.startsWith("(") && isWhole(text) ? text : `(${text})`;
+    case "compare":
+    case "logical":
+    case "conditional":
+    case "convert":
+    case "at":
+    case "placeAddress":
+    case "refAddress":
+      return `(${text})`;
+    case "notNull":
+      return value.site ? `(${text})` : operand(value.value);
+    default:
+      return text;
+  }
+}
+
+/** Whether the first parenthesis closes at the end. */
+function isWhole(text: string): boolean {
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === "(") depth++;
+    if (text[i] === ")" && --depth === 0) return i === text.length - 1;
+  }
+  return false;
+}
+
+export function place(where: Place): string {
+  switch (where.kind) {
+    case "local": return where.local.cName;
+    case "static": return where.static.cName;
+    case "field": {
+      const name = fieldName(where.field.name);
+      if (where.base.kind === "ref") return `${place(where.base.place)}.${name}`;
+      return `${operand(where.base)}->${name}`;
+    }
+    case "element": {
+      const base = where.base.kind === "ref" ? place(where.base.place) : operand(where.base);
+      return `${base}[${expression(where.index)}]`;
+    }
+  }
+}
+
+function load(where: Place): string {
+  const text = place(where);
+  const inMemory = where.kind === "field" || where.kind === "element";
+  return where.type.kind === "bool" && inMemory ? `(${text} != 0)` : text;
+}
+
+function reference(where: Place): string {
+  if (where.kind === "static" && where.static.constant) return `${castTo({ kind: "ref", target: where.type as never, nullable: false })}${place(where)}`;
+  return where.type.kind === "struct" ? `&${place(where)}` : place(where);
+}
+
+function binary(value: Extract<Expr, { kind: "binary" }>): string {
+  const { type, op, left, right, site } = value;
+  if (op === "/" || op === "%") {
+    const divisor = site ? `nonZero${type.bits}(${type.signed ? cast(unsigned(type), right) : expression(right)}, ${site.id})` : operand(right);
+    if (type.signed) return `${op === "/" ? "divide" : "remainder"}I${type.bits}(${expression(left)}, ${castTo(type)}${divisor})`;
+    return narrowed(type, `${operand(left)} ${op} ${divisor}`);
+  }
+  if (op === "&" || op === "|" || op === "^") return narrowed(type, `${operand(left)} ${op} ${operand(right)}`);
+  if (type.signed || type.bits < 32) {
+    const wide: IntType = { kind: "int", bits: type.bits === 64 ? 64 : 32, signed: false };
+    return `${castTo(type)}(${cast(wide, left)} ${op} ${cast(wide, right)})`;
+  }
+  return `${operand(left)} ${op} ${operand(right)}`;
+}
+
+function shift(value: Extract<Expr, { kind: "shift" }>): string {
+  const { type, op, left, right } = value;
+  if (op === ">>") return narrowed(type, `${operand(left)} >> ${operand(right)}`);
+  if (!type.signed && type.bits >= 32) return `${operand(left)} << ${operand(right)}`;
+  const wide: IntType = { kind: "int", bits: type.bits === 64 ? 64 : 32, signed: false };
+  return `${castTo(type)}(${cast(wide, left)} << ${operand(right)})`;
+}
+
+/** C computes in int at least; this brings the result back. */
+function narrowed(type: IntType, text: string): string {
+  return type.bits < 32 || (type.signed && text.startsWith("0u")) ? `${castTo(type)}(${text})` : text;
+}
+
+function convert(value: Extract<Expr, { kind: "convert" }>): string {
+  const { type, site } = value;
+  const from = value.value.type;
+  if (!site) return cast(type, value.value);
+  if (from.kind !== "int") throw new Error(from.kind);
+  if (!from.signed) return `${castTo(type)}checkUnsigned(${expression(value.value)}, ${limit(type, "max")}, ${site.id})`;
+  return `${castTo(type)}checkSigned(${expression(value.value)}, ${limit(type, "min")}, ${limit(type, "max")}, ${site.id})`;
+}
+
+function limit(type: IntType, end: "min" | "max"): string {
+  if (!type.signed) return end === "min" ? "0" : type.bits === 64 ? "INT64_MAX" : `UINT${type.bits}_MAX`;
+  return `INT${type.bits}_${end.toUpperCase()}`;
+}
+
+function atomic(value: Extract<Expr, { kind: "atomic" }>): string {
+  const pointer = `&${place(value.place)}`;
+  const argument = value.value ? `, ${expression(value.value)}` : "";
+  return `${value.op}${(value.place.type as IntType).bits}(${pointer}${argument})`;
+}
+
+function cast(type: IntType, value: Expr): string {
+  if (value.type.kind === "int" && sameInt(value.type, type)) return operand(value);
+  if (value.kind === "const") return constant(type, wrap(value.value, type), value.name);
+  return `${castTo(type)}${operand(value)}`;
+}
+
+function unsigned(type: IntType): IntType {
+  return { kind: "int", bits: type.bits, signed: false };
+}
+
+export function constant(type: Type, value: bigint, name?: string): string {
+  if (type.kind === "bool") return value ? "true" : "false";
+  if (type.kind !== "int") throw new Error(type.kind);
+  const text = number(type, value);
+  return name && !/^\d+$/.test(name) ? `${text} /* ${name.replaceAll("*/", "* /")} */` : text;
+}
+
+function number(type: IntType, value: bigint): string {
+  const suffix = type.bits === 64 ? "l" : "";
+  const smallest = -(1n << BigInt(type.bits - 1));
+  if (type.signed && value === smallest && type.bits >= 32) return `(-${-(value + 1n)}${suffix} - 1)`;
+  if (value < 0n) return `(${value}${suffix})`;
+  const digits = value > 999n ? `0x${value.toString(16)}` : value.toString();
+  return `${digits}${type.signed || type.bits < 32 ? "" : "u"}${suffix}`;
+}
+
+export function stringLiteral(text: string): string {
+  let out = "";
+  for (const byte of Buffer.from(text, "utf8")) {
+    const character = String.fromCharCode(byte);
+    if (character === '"' || character === "\\") out += `\\${character}`;
+    else if (character === "\n") out += "\\n";
+    else if (byte < 0x20 || byte > 0x7e || character === "?") out += `\\${byte.toString(8).padStart(3, "0")}`;
+    else out += character;
+  }
+  return `"${out}"`;
+}
+

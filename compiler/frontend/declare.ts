@@ -1,0 +1,154 @@
+/** Declarations at module level: constants, static storage, functions. Each is made when it is first needed. */
+import ts from "typescript";
+import { Refusal, refuse } from "../diagnostics.ts";
+import { type Expr, type Func, INTS, type Local, type Type, isAggregate, sameInt, typeName } from "../ir.ts";
+import { alignOf } from "../layout.ts";
+import { coerce } from "./coerce.ts";
+import { constantOf } from "./constants.ts";
+import { type Front, type Global, constantScope, docLine, hasModifier, hasTag } from "./front.ts";
+import { lowerExpression } from "./lower-expression.ts";
+import { complete, storageType, typeOfNode, valueType } from "./types.ts";
+
+/** What a declaration at module level stands for; `use` is where it was named. */
+export function globalOf(front: Front, declaration: ts.Declaration, use: ts.Node): Global {
+  const known = front.globals.get(declaration);
+  if (known) return known;
+  const failure = front.failed.get(declaration);
+  if (failure) throw failure;
+  const name = ts.getNameOfDeclaration(declaration)?.getText() ?? "";
+  if (front.pending.has(declaration)) throw refuse.constantCycle(front.loc(declaration), name);
+  front.pending.add(declaration);
+  try {
+    const global = declare(front, declaration, name, use);
+    front.globals.set(declaration, global);
+    return global;
+  } catch (error) {
+    if (error instanceof Refusal) front.failed.set(declaration, error);
+    throw error;
+  } finally {
+    front.pending.delete(declaration);
+  }
+}
+
+function declare(front: Front, declaration: ts.Declaration, name: string, use: ts.Node): Global {
+  if (front.program.isCore(declaration)) throw refuse.unknownName(front.loc(use), name);
+  if (ts.isFunctionDeclaration(declaration)) return { kind: "func", func: declareFunction(front, declaration) };
+  if (ts.isVariableDeclaration(declaration)) return declareVariable(front, declaration, name);
+  if (ts.isClassDeclaration(declaration)) throw front.refuse(use, "classMember");
+  throw refuse.unknownName(front.loc(use), name);
+}
+
+function declareFunction(front: Front, node: ts.FunctionDeclaration): Func {
+  const name = node.name?.text;
+  if (!name) throw refuse.defaultExport(front.loc(node));
+  const loc = front.loc(node.name);
+  if (node.typeParameters) throw front.refuse(node.typeParameters[0]!, "generic");
+  if (node.asteriskToken || hasModifier(node, ts.SyntaxKind.AsyncKeyword)) throw front.refuse(node.name, "asynchronous");
+  if (hasModifier(node, ts.SyntaxKind.DefaultKeyword)) throw refuse.defaultExport(loc);
+  if ((front.symbolOf(node.name)?.declarations?.length ?? 1) > 1) throw refuse.overload(loc, name);
+  if (!node.type) throw refuse.needsAnnotation(loc, `the result of ${name}`, `function ${name}(…): void`);
+  if (!node.body && !hasModifier(node, ts.SyntaxKind.DeclareKeyword)) throw refuse.externBody(loc);
+  return {
+    name, cName: name, module: front.program.moduleName(node.getSourceFile()), loc, doc: docLine(node),
+    exported: hasModifier(node, ts.SyntaxKind.ExportKeyword),
+    entry: hasTag(node, "entry"),
+    params: node.parameters.map((parameter) => declareParameter(front, parameter)),
+    result: valueType(front, node.type),
+    temps: [],
+    body: node.body ? [] : null,
+  };
+}
+
+function declareParameter(front: Front, node: ts.ParameterDeclaration): Local {
+  if (!ts.isIdentifier(node.name)) throw front.refuse(node.name, "destructuring");
+  if (node.initializer || node.questionToken || node.dotDotDotToken) throw refuse.parameterForm(front.loc(node));
+  const name = node.name.text;
+  if (!node.type) throw refuse.needsAnnotation(front.loc(node), `parameter ${name}`, `${name}: u32`);
+  const type = valueType(front, node.type);
+  if (type.kind === "void" || type.kind === "never") throw refuse.notStorage(front.loc(node.type), typeName(type));
+  return { name, cName: name, type, param: true, align: 0, addressed: false, reads: 0 };
+}
+
+function declareVariable(front: Front, node: ts.VariableDeclaration, name: string): Global {
+  const isConst = (node.parent.flags & ts.NodeFlags.BlockScoped) === ts.NodeFlags.Const;
+  if (hasModifier(node.parent.parent as ts.VariableStatement, ts.SyntaxKind.DeclareKeyword)) throw front.refuse(node, "ambient");
+  if (!node.initializer) throw refuse.staticInit(front.loc(node), name);
+  if (!node.type) {
+    if (!isConst) throw refuse.staticNeedsType(front.loc(node), name);
+    return untypedConstant(front, node, name);
+  }
+  const declared = typeOfNode(front, node.type);
+  if (declared.kind === "string" && isConst) return untypedConstant(front, node, name);
+  const type = complete(front, storageType(front, node.type));
+  if (isAggregate(type)) return aggregate(front, node, name, type, isConst);
+  const value = initialValue(front, node, type);
+  if (isConst && value.kind === "const") return { kind: "constant", value: { ...value, name } };
+  if (isConst) throw refuse.staticInit(front.loc(node.initializer), name);
+  return makeStatic(front, node, name, type, 0, value.kind === "const" ? [value.value] : null, false);
+}
+
+function initialValue(front: Front, node: ts.VariableDeclaration, type: Type): Expr {
+  const scope = constantScope(front);
+  const value = coerce(scope, lowerExpression(scope, node.initializer!, type), type, node.initializer!);
+  if (value.kind !== "const" && value.kind !== "null") throw refuse.notConstant(front.loc(node.initializer!));
+  return value;
+}
+
+function untypedConstant(front: Front, node: ts.VariableDeclaration, name: string): Global {
+  const scope = constantScope(front);
+  const value = lowerExpression(scope, node.initializer!);
+  if (value.kind === "string") return { kind: "constant", value };
+  if (value.kind !== "const") throw refuse.notConstant(front.loc(node.initializer!));
+  return { kind: "constant", value: { ...value, name } };
+}
+
+/** Static storage: zeroes, or a table of constants. */
+function aggregate(front: Front, node: ts.VariableDeclaration, name: string, type: Type, isConst: boolean): Global {
+  const init = node.initializer!;
+  if (!isConst) throw refuse.staticInit(front.loc(node), name);
+  const align = zeroedAlign(front, init);
+  if (align !== null) return makeStatic(front, node, name, type, align, null, false);
+  if (!ts.isArrayLiteralExpression(init)) throw refuse.staticInit(front.loc(init), name);
+  return makeStatic(front, node, name, type, 0, tableRows(front, init, type), true);
+}
+
+/** The alignment that zeroed(…) asks for, 0 for the type's own; null if this is not zeroed(). */
+export function zeroedAlign(front: Front, node: ts.Expression): number | null {
+  if (!ts.isCallExpression(node) || node.expression.getText() !== "zeroed") return null;
+  const argument = node.arguments[0];
+  if (!argument) return 0;
+  const align = Number(constantOf(front, argument).value);
+  if (align < 1 || (align & (align - 1)) !== 0) throw refuse.alignment(front.loc(argument));
+  return align;
+}
+
+function tableRows(front: Front, node: ts.Expression, type: Type): bigint[] {
+  if (type.kind === "array") {
+    if (!ts.isArrayLiteralExpression(node)) throw refuse.notConstant(front.loc(node));
+    if (node.elements.length !== type.length) throw refuse.tableLength(front.loc(node), node.elements.length, type.length);
+    return node.elements.flatMap((element) => tableRows(front, element, type.element));
+  }
+  if (type.kind !== "int" && type.kind !== "bool") throw refuse.notConstant(front.loc(node));
+  const scope = constantScope(front);
+  const value = coerce(scope, constantOf(front, node, type), type, node);
+  return value.kind === "const" ? [value.value] : [];
+}
+
+function makeStatic(front: Front, node: ts.VariableDeclaration, name: string, type: Type, align: number, init: bigint[] | null, constant: boolean): Global {
+  const statement = node.parent.parent;
+  return {
+    kind: "static",
+    static: {
+      name, cName: name, type, loc: front.loc(node.name), module: front.program.moduleName(node.getSourceFile()),
+      exported: hasModifier(statement, ts.SyntaxKind.ExportKeyword), asm: hasTag(node, "asm"),
+      align: Math.max(align, alignOf(type)), init, constant,
+    },
+  };
+}
+
+/** The program's onTrap has the one form that the runtime calls. */
+export function checkTrapHandler(func: Func): void {
+  const [param] = func.params;
+  const right = func.params.length === 1 && param!.type.kind === "int" && sameInt(param!.type, INTS.u32) && func.result.kind === "never";
+  if (!right || !func.entry) throw refuse.trapHandler(func.loc);
+}

@@ -1,0 +1,99 @@
+/** What the front end knows while it works: the program, the errors so far, and the declarations by symbol. */
+import ts from "typescript";
+import { type Construct, type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
+import type { EnumDecl, Expr, Func, Local, Static, StructType, Type } from "../ir.ts";
+import type { Loc } from "../source.ts";
+import type { SourceProgram } from "./program.ts";
+
+/** What a name at module level stands for. */
+export type Global =
+  | { kind: "constant"; value: Expr }
+  | { kind: "static"; static: Static }
+  | { kind: "func"; func: Func };
+
+/** What a name inside a function stands for. */
+export type Binding = { kind: "constant"; value: Expr } | { kind: "local"; local: Local };
+
+export class Front {
+  readonly errors: Diagnostic[] = [];
+  readonly globals = new Map<ts.Node, Global>();
+  readonly structs = new Map<ts.ClassDeclaration, StructType>();
+  readonly enums = new Map<ts.EnumDeclaration, EnumDecl>();
+  readonly types = new Map<ts.TypeNode, Type>();
+  readonly laidOut = new Set<StructType>();
+  /** Structs and constants that are being evaluated, to find definitions that go round. */
+  readonly pendingStructs = new Set<StructType>();
+  readonly pending = new Set<ts.Node>();
+  readonly failed = new Map<ts.Node, Refusal>();
+
+  constructor(readonly program: SourceProgram) {}
+
+  loc(node: ts.Node): Loc {
+    return this.program.loc(node);
+  }
+
+  refuse(node: ts.Node, construct: Construct): Refusal {
+    return refuse.construct(this.loc(node), construct);
+  }
+
+  /** The symbol that a name stands for, through imports. */
+  symbolOf(name: ts.Node): ts.Symbol | undefined {
+    const { checker } = this.program;
+    const symbol = checker.getSymbolAtLocation(name);
+    return symbol && symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+  }
+
+  /** The declaration that a name stands for. */
+  declarationOf(name: ts.Node): ts.Declaration | undefined {
+    return this.symbolOf(name)?.declarations?.[0];
+  }
+
+  /** Runs `work`; a refusal is recorded, once. */
+  attempt<T>(work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      this.record(error.diagnostic);
+      return undefined;
+    }
+  }
+
+  record(diagnostic: Diagnostic): void {
+    const known = this.errors.some((other) =>
+      other.code === diagnostic.code && other.loc.source === diagnostic.loc.source && other.loc.start === diagnostic.loc.start);
+    if (!known) this.errors.push(diagnostic);
+  }
+}
+
+/** A function while its body is lowered; `func` is null in a constant expression. */
+export interface Scope {
+  readonly front: Front;
+  readonly func: Func | null;
+  readonly bindings: Map<ts.Node, Binding>;
+  /** Declarations of variables whose address is taken somewhere in the function. */
+  readonly addressed: Set<ts.Node>;
+}
+
+/** The scope of an expression that has to be constant. */
+export function constantScope(front: Front): Scope {
+  return { front, func: null, bindings: new Map(), addressed: new Set() };
+}
+
+export function hasTag(node: ts.Node, tag: string): boolean {
+  return ts.getJSDocTags(node).some((found) => found.tagName.text === tag);
+}
+
+export function hasModifier(node: ts.Node, kind: ts.SyntaxKind): boolean {
+  return ts.canHaveModifiers(node) && (ts.getModifiers(node)?.some((modifier) => modifier.kind === kind) ?? false);
+}
+
+/** First line of a declaration's doc comment. */
+export function docLine(node: ts.Node): string {
+  for (const doc of ts.getJSDocCommentsAndTags(node)) {
+    if (!ts.isJSDoc(doc)) continue;
+    const text = ts.getTextOfJSDocComment(doc.comment) ?? "";
+    return text.split("\n")[0]!.trim();
+  }
+  return "";
+}

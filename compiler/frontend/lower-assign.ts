@@ -1,0 +1,106 @@
+/** Expression statements: assignments, ++ and --, calls, and the checks that are statements. */
+import ts from "typescript";
+import { refuse } from "../diagnostics.ts";
+import { BOOL, type Expr, type Place, type Stmt, type Temp, type Type, isAggregate } from "../ir.ts";
+import { coerce, lowerAs } from "./coerce.ts";
+import { BIGINT, NUMBER } from "./constants.ts";
+import type { Scope } from "./front.ts";
+import { builtinName } from "./lower-call.ts";
+import { lowerCondition, lowerExpression } from "./lower-expression.ts";
+import { COMPOUND, arithmetic, isAssignment } from "./lower-operator.ts";
+import { placeOf, valueOf } from "./lower-place.ts";
+import { isImpure, isStable, stabilise } from "./order.ts";
+import { placeChildren } from "../walk.ts";
+import { site } from "./sites.ts";
+
+export function lowerExpressionStatement(scope: Scope, node: ts.Expression): Stmt[] {
+  if (ts.isParenthesizedExpression(node)) return lowerExpressionStatement(scope, node.expression);
+  if (ts.isBinaryExpression(node) && isAssignment(node.operatorToken.kind)) return [lowerAssignment(scope, node)];
+  if (ts.isPostfixUnaryExpression(node)) return [step(scope, node, node.operator, node.operand)];
+  if (ts.isPrefixUnaryExpression(node) && isStep(node.operator)) return [step(scope, node, node.operator, node.operand)];
+  if (ts.isCallExpression(node)) return lowerCallStatement(scope, node);
+  lowerExpression(scope, node);
+  throw refuse.discarded(scope.front.loc(node));
+}
+
+function lowerCallStatement(scope: Scope, node: ts.CallExpression): Stmt[] {
+  const loc = scope.front.loc(node);
+  const builtin = builtinName(scope, node);
+  if (builtin === "unreachable") return [{ kind: "trap", loc, site: site(scope, node, "unreachable") }];
+  if (builtin === "assert") {
+    const argument = node.arguments[0]!;
+    const condition = lowerCondition(scope, argument);
+    const trap: Stmt = { kind: "trap", loc, site: site(scope, node, `assertion failed: ${argument.getText().replace(/\s+/g, " ")}`) };
+    return [{ kind: "if", loc, test: negated(condition), yes: [trap], no: null }];
+  }
+  const value = lowerExpression(scope, node);
+  if (!isImpure(value)) throw refuse.discarded(loc);
+  return [{ kind: "expression", loc, value }];
+}
+
+function negated(condition: Expr): Expr {
+  return condition.kind === "const" ? { ...condition, value: 1n - condition.value } : { kind: "not", type: BOOL, value: condition };
+}
+
+function lowerAssignment(scope: Scope, node: ts.BinaryExpression): Stmt {
+  const token = node.operatorToken.kind;
+  const place = target(scope, node.left);
+  if (token === ts.SyntaxKind.EqualsToken) {
+    const value = lowerAs(scope, node.right, place.type);
+    return assign(scope, node, place, value);
+  }
+  const operator = COMPOUND[token];
+  if (!operator) throw scope.front.refuse(node.operatorToken, token === ts.SyntaxKind.AsteriskAsteriskEqualsToken ? "power" : token === ts.SyntaxKind.GreaterThanGreaterThanGreaterThanEqualsToken ? "unsignedShift" : "nestedAssignment");
+  const right = lowerExpression(scope, node.right, place.type);
+  return update(scope, node, place, operator, right, node.left, node.right);
+}
+
+/** place = place op value, with the place evaluated once. */
+function update(scope: Scope, node: ts.Expression, place: Place, operator: ts.SyntaxKind, right: Expr, leftNode: ts.Node, rightNode: ts.Node): Stmt {
+  const temps: Temp[] = [];
+  const once = stabilise(scope, place, temps);
+  const value = arithmetic(scope, operator, valueOf(once), right, node, leftNode, rightNode);
+  const named = namedResult(value, place.type);
+  return { kind: "assign", loc: scope.front.loc(node), temps, place: once, value: coerce(scope, named, place.type, node) };
+}
+
+/** `address += 8n` leaves an address what it was. */
+function namedResult(value: Expr, type: Type): Expr {
+  return type.kind === "int" && type.domain && value.type.kind === "int" ? ({ ...value, type: { ...value.type, domain: type.domain } } as Expr) : value;
+}
+
+function assign(scope: Scope, node: ts.Expression, place: Place, value: Expr): Stmt {
+  const temps: Temp[] = [];
+  const shows = isImpure(value) && !placeChildren(place).every(isStable);
+  const settled = shows ? stabilise(scope, place, temps) : place;
+  return { kind: "assign", loc: scope.front.loc(node), temps, place: settled, value };
+}
+
+function isStep(operator: ts.SyntaxKind): boolean {
+  return operator === ts.SyntaxKind.PlusPlusToken || operator === ts.SyntaxKind.MinusMinusToken;
+}
+
+function step(scope: Scope, node: ts.Expression, operator: ts.SyntaxKind, operand: ts.Expression): Stmt {
+  const place = target(scope, operand);
+  const wide = place.type.kind === "int" && place.type.bits === 64;
+  const one: Expr = { kind: "const", type: wide ? BIGINT : NUMBER, value: 1n };
+  const token = operator === ts.SyntaxKind.PlusPlusToken ? ts.SyntaxKind.PlusToken : ts.SyntaxKind.MinusToken;
+  return update(scope, node, place, token, one, operand, operand);
+}
+
+/** A place that may be written. */
+function target(scope: Scope, node: ts.Expression): Place {
+  const { front } = scope;
+  if (ts.isArrayLiteralExpression(node) || ts.isObjectLiteralExpression(node)) throw front.refuse(node, "destructuring");
+  const place = placeOf(scope, node);
+  if (isAggregate(place.type)) throw refuse.structCopy(front.loc(node));
+  const root = rootOf(place);
+  if (root.kind === "static" && root.static.constant) throw refuse.constantTable(front.loc(node), root.static.name);
+  return place;
+}
+
+function rootOf(place: Place): Place {
+  if ((place.kind === "field" || place.kind === "element") && place.base.kind === "ref") return rootOf(place.base.place);
+  return place;
+}
+

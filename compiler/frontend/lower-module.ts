@@ -1,0 +1,161 @@
+/** Modules: what may stand at module level, and the program made of it. */
+import ts from "typescript";
+import { type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
+import type { Program } from "../ir.ts";
+import { sizeOf } from "../layout.ts";
+import { constantOf, enumOf } from "./constants.ts";
+import { checkTrapHandler, globalOf } from "./declare.ts";
+import { Front, type Scope, constantScope, hasModifier, hasTag } from "./front.ts";
+import { TAKES_PLACE, structArgument } from "./lower-builtin.ts";
+import { builtinName } from "./lower-call.ts";
+import { lowerFunctionBody } from "./lower-statement.ts";
+import { type Input, SourceProgram } from "./program.ts";
+import { complete, structOf, typeOfNode } from "./types.ts";
+
+/** The whole front end: sources to IR, or the reasons why not. */
+export function lowerProgram(input: Input): { program: Program; errors: Diagnostic[] } {
+  const empty: Program = { structs: [], statics: [], funcs: [], constants: new Map(), enums: [], asmConsts: [], sites: [] };
+  let source: SourceProgram;
+  try {
+    source = new SourceProgram(input);
+  } catch (error) {
+    if (error instanceof Refusal) return { program: empty, errors: [error.diagnostic] };
+    throw error;
+  }
+  const syntax = source.syntaxErrors();
+  if (syntax.length > 0) return { program: empty, errors: syntax };
+  const front = new Front(source);
+  const work: (() => void)[] = [];
+  for (const module of source.modules) {
+    for (const statement of module.statements) front.attempt(() => declareStatement(front, empty, statement, work));
+  }
+  for (const one of work) front.attempt(one);
+  return { program: empty, errors: merge(front.errors, source.typeErrors()) };
+}
+
+/** Declares; bodies and assertions are left for when everything is declared. */
+function declareStatement(front: Front, program: Program, node: ts.Statement, work: (() => void)[]): void {
+  switch (node.kind) {
+    case ts.SyntaxKind.ImportDeclaration: return checkImport(front, node as ts.ImportDeclaration);
+    case ts.SyntaxKind.ExportDeclaration: return;
+    case ts.SyntaxKind.ExportAssignment: throw refuse.defaultExport(front.loc(node));
+    case ts.SyntaxKind.EmptyStatement: return;
+    case ts.SyntaxKind.ModuleDeclaration: throw front.refuse(node, "namespace");
+    case ts.SyntaxKind.InterfaceDeclaration: throw front.refuse((node as ts.InterfaceDeclaration).name, "interfaceType");
+    case ts.SyntaxKind.TypeAliasDeclaration: {
+      const alias = node as ts.TypeAliasDeclaration;
+      if (alias.typeParameters) throw front.refuse(alias.name, "generic");
+      work.push(() => { if (!ts.isLiteralTypeNode(alias.type)) complete(front, typeOfNode(front, alias.type)); });
+      return;
+    }
+    case ts.SyntaxKind.ClassDeclaration: {
+      const struct = structOf(front, node as ts.ClassDeclaration);
+      program.structs.push(struct);
+      work.push(() => complete(front, struct));
+      return;
+    }
+    case ts.SyntaxKind.EnumDeclaration:
+      if (hasModifier(node, ts.SyntaxKind.DeclareKeyword)) throw front.refuse(node, "ambient");
+      program.enums.push(enumOf(front, node as ts.EnumDeclaration));
+      return;
+    case ts.SyntaxKind.VariableStatement: return declareVariables(front, program, node as ts.VariableStatement, work);
+    case ts.SyntaxKind.FunctionDeclaration: return declareFunction(front, program, node as ts.FunctionDeclaration, work);
+    case ts.SyntaxKind.ExpressionStatement:
+      work.push(() => checkAssertion(front, (node as ts.ExpressionStatement).expression));
+      return;
+    default: throw refuse.moduleStatement(front.loc(node));
+  }
+}
+
+function checkImport(front: Front, node: ts.ImportDeclaration): void {
+  if (node.importClause?.name) throw refuse.defaultExport(front.loc(node.importClause.name));
+}
+
+function declareVariables(front: Front, program: Program, node: ts.VariableStatement, work: (() => void)[]): void {
+  const flavour = node.declarationList.flags & ts.NodeFlags.BlockScoped;
+  if (flavour !== ts.NodeFlags.Let && flavour !== ts.NodeFlags.Const) throw front.refuse(node.declarationList, "varDeclaration");
+  for (const declaration of node.declarationList.declarations) {
+    if (!ts.isIdentifier(declaration.name)) throw front.refuse(declaration.name, "destructuring");
+    const name = declaration.name.text;
+    work.push(() => {
+      const global = globalOf(front, declaration, declaration);
+      if (global.kind === "static") program.statics.push(global.static);
+      if (global.kind !== "constant" || global.value.kind !== "const") return;
+      program.constants.set(name, global.value.value);
+      if (hasTag(declaration, "asm")) program.asmConsts.push({ name, value: global.value.value });
+    });
+  }
+}
+
+function declareFunction(front: Front, program: Program, node: ts.FunctionDeclaration, work: (() => void)[]): void {
+  const global = globalOf(front, node, node);
+  if (global.kind !== "func") return;
+  const { func } = global;
+  program.funcs.push(func);
+  if (func.name === "onTrap") checkTrapHandler(func);
+  const scope: Scope = { front, func, bindings: new Map(), addressed: addressedIn(front, node) };
+  node.parameters.forEach((parameter, i) => {
+    const local = func.params[i]!;
+    local.addressed = scope.addressed.has(parameter);
+    scope.bindings.set(parameter, { kind: "local", local });
+  });
+  work.push(() => lowerFunctionBody(scope, func, node));
+}
+
+/** The variables of a function whose address is taken, known before its body is lowered. */
+function addressedIn(front: Front, node: ts.FunctionDeclaration): Set<ts.Node> {
+  const found = new Set<ts.Node>();
+  const scope = constantScope(front);
+  const visit = (child: ts.Node): void => {
+    ts.forEachChild(child, visit);
+    if (!ts.isCallExpression(child) || !TAKES_PLACE.has(builtinName(scope, child) ?? "")) return;
+    const argument = child.arguments[0];
+    const declaration = argument && ts.isIdentifier(argument) ? front.declarationOf(argument) : undefined;
+    if (!declaration || !(ts.isVariableDeclaration(declaration) || ts.isParameter(declaration))) return;
+    // The address of a reference is that of the struct or array, which has memory of its own.
+    const type = declaration.type && front.attempt(() => typeOfNode(front, declaration.type!));
+    if (type?.kind === "int" || type?.kind === "bool" || !declaration.type) found.add(declaration);
+  };
+  if (node.body) visit(node.body);
+  return found;
+}
+
+function checkAssertion(front: Front, node: ts.Expression): void {
+  const scope = constantScope(front);
+  const name = ts.isCallExpression(node) ? builtinName(scope, node) : null;
+  if (!ts.isCallExpression(node) || (name !== "assertStatic" && name !== "assertLayout")) throw refuse.moduleStatement(front.loc(node));
+  if (name === "assertLayout") return checkLayout(front, scope, node);
+  const condition = constantOf(front, node.arguments[0]!);
+  if (condition.type.kind !== "bool") throw refuse.notConstant(front.loc(node.arguments[0]!));
+  if (condition.value === 0n) throw refuse.staticFails(front.loc(node), node.arguments[0]!.getText());
+}
+
+function checkLayout(front: Front, scope: Scope, node: ts.CallExpression): void {
+  const struct = structArgument(scope, node);
+  const [sizeNode, offsets] = node.arguments;
+  const size = constantOf(front, sizeNode!).value;
+  if (size !== BigInt(sizeOf(struct))) throw refuse.layoutDiffers(front.loc(sizeNode!), `${struct.name} has ${sizeOf(struct)} bytes, not ${size}`);
+  if (!offsets) return;
+  if (!ts.isObjectLiteralExpression(offsets)) throw refuse.notConstant(front.loc(offsets));
+  for (const property of offsets.properties) {
+    if (!ts.isPropertyAssignment(property)) throw refuse.notConstant(front.loc(property));
+    const field = struct.fields.find((one) => one.name === property.name.getText());
+    if (!field) throw refuse.unknownName(front.loc(property.name), `${struct.name}.${property.name.getText()}`);
+    const offset = constantOf(front, property.initializer).value;
+    if (offset !== BigInt(field.offset)) {
+      throw refuse.layoutDiffers(front.loc(property), `${struct.name}.${field.name} is at offset ${field.offset}, not ${offset}`);
+    }
+  }
+}
+
+/** Both checkers' errors in the order of the source; where both object to a line, ours says what to write. */
+function merge(ours: Diagnostic[], theirs: Diagnostic[]): Diagnostic[] {
+  const line = (diagnostic: Diagnostic): string => {
+    const { source, start } = diagnostic.loc;
+    return `${source.path}:${source.position(start).line}`;
+  };
+  const taken = new Set(ours.map(line));
+  const all = [...ours, ...theirs.filter((diagnostic) => !taken.has(line(diagnostic)))];
+  return all.sort((a, b) => a.loc.source.path.localeCompare(b.loc.source.path) || a.loc.start - b.loc.start);
+}
+

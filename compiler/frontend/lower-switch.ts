@@ -1,0 +1,88 @@
+/** switch: constant labels, no falling through, exhaustive over enumerations. */
+import ts from "typescript";
+import { refuse } from "../diagnostics.ts";
+import { BOOL, type Expr, type IntType, type Stmt, type SwitchCase, typeName } from "../ir.ts";
+import { coerce } from "./coerce.ts";
+import type { Scope } from "./front.ts";
+import { lowerExpression } from "./lower-expression.ts";
+import { lowerStatements } from "./lower-statement.ts";
+import { site } from "./sites.ts";
+
+export function lowerSwitch(scope: Scope, node: ts.SwitchStatement): Stmt[] {
+  const { front } = scope;
+  const value = lowerExpression(scope, node.expression);
+  if (value.type.kind !== "int") throw refuse.needsInteger(front.loc(node.expression), "switch", typeName(value.type));
+  const cases: SwitchCase[] = [];
+  const seen = new Set<bigint>();
+  let labels: Expr[] = [];
+  let isDefault = false;
+  const { clauses } = node.caseBlock;
+  clauses.forEach((clause, i) => {
+    if (ts.isDefaultClause(clause)) isDefault = true;
+    else labels.push(label(scope, clause, value.type as IntType, seen));
+    const last = i === clauses.length - 1;
+    if (clause.statements.length === 0 && !last) return;
+    if (!last && !endsHere(clause.statements, front.program.checker)) throw refuse.fallsThrough(front.loc(clause));
+    cases.push({ labels, isDefault, body: clauseBody(scope, clause) });
+    labels = [];
+    isDefault = false;
+  });
+  if (!cases.some((one) => one.isDefault)) closeSwitch(scope, node, value, cases, seen);
+  return [{ kind: "switch", loc: front.loc(node), value, cases }];
+}
+
+function label(scope: Scope, clause: ts.CaseClause, type: IntType, seen: Set<bigint>): Expr {
+  const loc = scope.front.loc(clause.expression);
+  const found = lowerExpression(scope, clause.expression);
+  if (found.kind !== "const" || found.type === BOOL) throw refuse.caseLabel(loc);
+  const value = coerce(scope, found, type, clause.expression);
+  if (value.kind !== "const") throw refuse.caseLabel(loc);
+  if (seen.has(value.value)) throw refuse.duplicateCase(loc, clause.expression.getText());
+  seen.add(value.value);
+  return value;
+}
+
+/** Without default: an enumeration has to be covered, and another value traps. */
+function closeSwitch(scope: Scope, node: ts.SwitchStatement, value: Expr, cases: SwitchCase[], seen: Set<bigint>): void {
+  const declaration = value.type.kind === "int" ? value.type.enum : undefined;
+  if (!declaration) return;
+  const missing = [...declaration.members].filter(([, member]) => !seen.has(member)).map(([name]) => `${declaration.name}.${name}`);
+  if (missing.length > 0) throw refuse.notExhaustive(scope.front.loc(node.expression), missing);
+  const trap: Stmt = { kind: "trap", loc: scope.front.loc(node), site: site(scope, node.expression, `not a member of ${declaration.name}`) };
+  cases.push({ labels: [], isDefault: true, body: [trap] });
+}
+
+function clauseBody(scope: Scope, clause: ts.CaseOrDefaultClause): Stmt[] {
+  const only = clause.statements.length === 1 ? clause.statements[0]! : null;
+  const statements = only && ts.isBlock(only) ? only.statements : clause.statements;
+  if (!only || !ts.isBlock(only)) {
+    const declaration = clause.statements.find(ts.isVariableStatement);
+    if (declaration) throw scope.front.refuse(declaration, "caseDeclaration");
+  }
+  const body = lowerStatements(scope, statements);
+  if (body.at(-1)?.kind === "break") body.pop();
+  return body;
+}
+
+/** Whether control never leaves the statements at their end. */
+function endsHere(statements: readonly ts.Statement[], checker: ts.TypeChecker): boolean {
+  const last = statements.at(-1);
+  if (!last) return false;
+  switch (last.kind) {
+    case ts.SyntaxKind.BreakStatement:
+    case ts.SyntaxKind.ContinueStatement:
+    case ts.SyntaxKind.ReturnStatement:
+      return true;
+    case ts.SyntaxKind.Block:
+      return endsHere((last as ts.Block).statements, checker);
+    case ts.SyntaxKind.IfStatement: {
+      const { thenStatement, elseStatement } = last as ts.IfStatement;
+      return elseStatement !== undefined && endsHere([thenStatement], checker) && endsHere([elseStatement], checker);
+    }
+    case ts.SyntaxKind.ExpressionStatement:
+      return (checker.getTypeAtLocation((last as ts.ExpressionStatement).expression).flags & ts.TypeFlags.Never) !== 0;
+    default:
+      return true; // a loop or switch that never ends: tsc reports it if it does
+  }
+}
+

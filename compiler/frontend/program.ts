@@ -1,0 +1,144 @@
+/** The TypeScript program: files, its own diagnostics, and the modules in the order of their dependence. */
+import fs from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+import { type Diagnostic, refuse } from "../diagnostics.ts";
+import { type Loc, Source } from "../source.ts";
+
+export const CORE_PATH = fileURLToPath(new URL("../core/core.d.ts", import.meta.url));
+
+const OPTIONS: ts.CompilerOptions = {
+  noLib: true,
+  strict: true,
+  strictPropertyInitialization: false,
+  noEmit: true,
+  target: ts.ScriptTarget.ES2022,
+  module: ts.ModuleKind.ESNext,
+  moduleResolution: ts.ModuleResolutionKind.Bundler,
+  noImplicitReturns: true,
+  noFallthroughCasesInSwitch: true,
+  types: [],
+};
+
+export interface Input {
+  entries: string[];
+  /** Texts that stand in for files, by absolute path. */
+  overlay?: Map<string, string>;
+}
+
+export class SourceProgram {
+  readonly checker: ts.TypeChecker;
+  /** Imported modules before those that import them. */
+  readonly modules: ts.SourceFile[] = [];
+  private readonly program: ts.Program;
+  private readonly core: ts.SourceFile;
+  private readonly sources = new Map<ts.SourceFile, Source>();
+
+  constructor(input: Input) {
+    const entries = input.entries.map((entry) => path.resolve(entry));
+    this.program = ts.createProgram([CORE_PATH, ...entries], OPTIONS, overlayHost(input.overlay));
+    this.checker = this.program.getTypeChecker();
+    this.core = this.program.getSourceFile(CORE_PATH)!;
+    for (const entry of entries) {
+      const file = this.program.getSourceFile(entry);
+      if (!file) throw new Error(`cannot read ${entry}`);
+      this.visitModule(file, []);
+    }
+  }
+
+  isCore(node: ts.Node): boolean {
+    return node.getSourceFile() === this.core;
+  }
+
+  loc(node: ts.Node): Loc {
+    return { source: this.sourceOf(node.getSourceFile()), start: node.getStart(), end: node.getEnd() };
+  }
+
+  moduleName(file: ts.SourceFile): string {
+    return path.basename(file.fileName).replace(/\.ts$/, "").replace(/\W/g, "_");
+  }
+
+  syntaxErrors(): Diagnostic[] {
+    return this.translate(this.program.getSyntacticDiagnostics());
+  }
+
+  typeErrors(): Diagnostic[] {
+    return this.translate([...this.program.getOptionsDiagnostics(), ...this.program.getSemanticDiagnostics()]);
+  }
+
+  private visitModule(file: ts.SourceFile, path: ts.SourceFile[]): void {
+    if (this.modules.includes(file)) return;
+    for (const statement of file.statements) {
+      if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) continue;
+      const specifier = statement.moduleSpecifier;
+      if (!specifier || !ts.isStringLiteral(specifier)) continue;
+      if (!specifier.text.startsWith(".")) throw refuse.importPath(this.loc(specifier));
+      const target = this.resolve(specifier);
+      if (!target) continue; // tsc says so
+      const cycleStart = [...path, file].indexOf(target);
+      if (cycleStart >= 0) {
+        const cycle = [...path, file].slice(cycleStart).concat(target);
+        throw refuse.moduleCycle(this.loc(specifier), cycle.map((module) => this.moduleName(module)));
+      }
+      this.visitModule(target, [...path, file]);
+    }
+    this.modules.push(file);
+  }
+
+  private resolve(specifier: ts.StringLiteral): ts.SourceFile | undefined {
+    const symbol = this.checker.getSymbolAtLocation(specifier);
+    return symbol?.declarations?.find(ts.isSourceFile);
+  }
+
+  private sourceOf(file: ts.SourceFile): Source {
+    let source = this.sources.get(file);
+    if (!source) {
+      source = new Source(path.relative(process.cwd(), file.fileName), file.text);
+      this.sources.set(file, source);
+    }
+    return source;
+  }
+
+  private translate(diagnostics: readonly ts.Diagnostic[]): Diagnostic[] {
+    return diagnostics.map((diagnostic) => {
+      const chain = diagnostic.messageText;
+      const message = typeof chain === "string" ? chain : chain.messageText;
+      if (!diagnostic.file) throw new Error(message);
+      const start = diagnostic.start ?? 0;
+      const loc = { source: this.sourceOf(diagnostic.file), start, end: start + (diagnostic.length ?? 1) };
+      return { code: `TS${diagnostic.code}`, message, instead: flavourAdvice(message, loc), loc };
+    });
+  }
+}
+
+/** tsc says that flavours differ; we say how to convert. */
+function flavourAdvice(message: string, loc: Loc): string | undefined {
+  const match = /type '([ui]\d+)' is not assignable to (?:parameter of )?type '([ui]\d+)'/i.exec(message);
+  if (!match) return undefined;
+  const text = loc.source.text.slice(loc.start, loc.end);
+  const target = match[2]!;
+  if (!/^[\w.[\]()]+$/.test(text)) return `${target}(…)`;
+  return `${target}(${text}), which traps if it does not fit, or wrap${target.toUpperCase()}(${text}), which keeps the low bits`;
+}
+
+function overlayHost(overlay: Map<string, string> | undefined): ts.CompilerHost {
+  const host = ts.createCompilerHost(OPTIONS);
+  const read = (name: string): string | undefined => {
+    const text = overlay?.get(name);
+    if (text !== undefined) return text;
+    try {
+      return fs.readFileSync(name, "utf8");
+    } catch {
+      return undefined;
+    }
+  };
+  host.fileExists = (name) => overlay?.has(name) || fs.existsSync(name);
+  host.readFile = read;
+  host.getSourceFile = (name, options) => {
+    const text = read(name);
+    return text === undefined ? undefined : ts.createSourceFile(name, text, options, true);
+  };
+  return host;
+}
+

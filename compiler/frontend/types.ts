@@ -1,0 +1,172 @@
+/** Type annotations to dialect types. The dialect never uses a type that tsc inferred. */
+import ts from "typescript";
+import { refuse } from "../diagnostics.ts";
+import {
+  BOOL, HOST_VIRTUAL, INTS, type IntType, NEVER, STRING, type StructType, type Type, VOID, isAggregate, typeName,
+} from "../ir.ts";
+import { layOut } from "../layout.ts";
+import { constantNumber, enumOf } from "./constants.ts";
+import { type Front, hasModifier, hasTag } from "./front.ts";
+
+const NAMED: Record<string, IntType> = {
+  ...INTS,
+  HostVirtual: HOST_VIRTUAL,
+  HostPhysical: { ...INTS.u64, domain: "HostPhysical" },
+  GuestPhysical: { ...INTS.u64, domain: "GuestPhysical" },
+};
+
+/** The type as storage has it: a struct is the struct itself. */
+export function typeOfNode(front: Front, node: ts.TypeNode): Type {
+  let type = front.types.get(node);
+  if (!type) {
+    type = resolve(front, node);
+    front.types.set(node, type);
+  }
+  return type;
+}
+
+/** The type as a variable, parameter or result has it: a struct is a reference to it. */
+export function valueType(front: Front, node: ts.TypeNode): Type {
+  return asValue(typeOfNode(front, node));
+}
+
+export function asValue(type: Type): Type {
+  return isAggregate(type) ? { kind: "ref", target: type, nullable: false } : type;
+}
+
+/** The type of a field, element or static. */
+export function storageType(front: Front, node: ts.TypeNode): Type {
+  const type = typeOfNode(front, node);
+  if (type.kind === "void" || type.kind === "never" || type.kind === "string") {
+    throw refuse.notStorage(front.loc(node), typeName(type));
+  }
+  return type;
+}
+
+function resolve(front: Front, node: ts.TypeNode): Type {
+  switch (node.kind) {
+    case ts.SyntaxKind.BooleanKeyword: return BOOL;
+    case ts.SyntaxKind.StringKeyword: return STRING;
+    case ts.SyntaxKind.VoidKeyword: return VOID;
+    case ts.SyntaxKind.NeverKeyword: return NEVER;
+    case ts.SyntaxKind.NumberKeyword:
+    case ts.SyntaxKind.BigIntKeyword:
+      throw refuse.bareNumber(front.loc(node), node.getText());
+    case ts.SyntaxKind.AnyKeyword:
+    case ts.SyntaxKind.UnknownKeyword:
+    case ts.SyntaxKind.ObjectKeyword:
+      throw front.refuse(node, "anyType");
+    case ts.SyntaxKind.UndefinedKeyword: throw front.refuse(node, "undefinedValue");
+    case ts.SyntaxKind.FunctionType: throw front.refuse(node, "closure");
+    case ts.SyntaxKind.TypeLiteral: throw front.refuse(node, "interfaceType");
+    case ts.SyntaxKind.UnionType: return nullable(front, node as ts.UnionTypeNode);
+    case ts.SyntaxKind.TypeReference: return reference(front, node as ts.TypeReferenceNode);
+    case ts.SyntaxKind.ParenthesizedType: return typeOfNode(front, (node as ts.ParenthesizedTypeNode).type);
+    default: throw refuse.notAType(front.loc(node), node.getText());
+  }
+}
+
+function nullable(front: Front, node: ts.UnionTypeNode): Type {
+  const isNull = (part: ts.TypeNode) => ts.isLiteralTypeNode(part) && part.literal.kind === ts.SyntaxKind.NullKeyword;
+  const rest = node.types.filter((part) => !isNull(part));
+  if (rest.length !== 1 || node.types.length !== 2) throw front.refuse(node, "unionType");
+  const target = typeOfNode(front, rest[0]!);
+  if (!isAggregate(target)) throw refuse.nullableTarget(front.loc(node), typeName(target));
+  return { kind: "ref", target, nullable: true };
+}
+
+function reference(front: Front, node: ts.TypeReferenceNode): Type {
+  const declaration = front.declarationOf(node.typeName);
+  const name = node.typeName.getText();
+  if (!declaration) throw refuse.notAType(front.loc(node), name);
+  if (front.program.isCore(declaration)) {
+    const symbolName = ts.getNameOfDeclaration(declaration)?.getText() ?? name;
+    if (symbolName === "FixedArray") return fixedArray(front, node);
+    const named = NAMED[symbolName];
+    if (!named) throw refuse.notAType(front.loc(node), name);
+    return named;
+  }
+  if (node.typeArguments) throw front.refuse(node, "generic");
+  if (ts.isClassDeclaration(declaration)) return structOf(front, declaration);
+  if (ts.isEnumDeclaration(declaration)) return { ...INTS.u32, enum: enumOf(front, declaration) };
+  if (ts.isTypeAliasDeclaration(declaration)) {
+    if (declaration.typeParameters) throw front.refuse(declaration, "generic");
+    return typeOfNode(front, declaration.type);
+  }
+  if (ts.isInterfaceDeclaration(declaration)) throw front.refuse(node, "interfaceType");
+  throw refuse.notAType(front.loc(node), name);
+}
+
+function fixedArray(front: Front, node: ts.TypeReferenceNode): Type {
+  const [elementNode, lengthNode] = node.typeArguments ?? [];
+  if (!elementNode || !lengthNode) throw refuse.notAType(front.loc(node), node.getText());
+  const element = storageType(front, elementNode);
+  const length = typeConstant(front, lengthNode);
+  if (length === null || length < 1 || length > 0xffff_ffff) throw refuse.arrayLength(front.loc(lengthNode));
+  return { kind: "array", element, length };
+}
+
+/** The number that a type stands for: a literal, `typeof CONSTANT`, or an alias of those. */
+function typeConstant(front: Front, node: ts.TypeNode): number | null {
+  if (ts.isLiteralTypeNode(node)) return constantNumber(front, node.literal);
+  if (ts.isTypeQueryNode(node)) return constantNumber(front, node.exprName);
+  if (ts.isTypeReferenceNode(node)) {
+    const declaration = front.declarationOf(node.typeName);
+    if (declaration && ts.isTypeAliasDeclaration(declaration)) return typeConstant(front, declaration.type);
+    if (declaration && ts.isEnumMember(declaration)) return constantNumber(front, node.typeName);
+  }
+  return null;
+}
+
+export function structOf(front: Front, node: ts.ClassDeclaration): StructType {
+  const failure = front.failed.get(node);
+  if (failure) throw failure;
+  const name = node.name?.text ?? "";
+  const known = front.structs.get(node);
+  if (known) return known;
+  const packed = baseOf(front, node);
+  const struct: StructType = {
+    kind: "struct", name, cName: name, packed, asm: hasTag(node, "asm"), loc: front.loc(node.name ?? node), fields: [], size: 0, align: 1,
+  };
+  front.structs.set(node, struct);
+  try {
+    for (const member of node.members) addField(front, struct, member);
+  } catch (error) {
+    front.failed.set(node, error as never);
+    throw error;
+  }
+  return struct;
+}
+
+/** Lays out the structs that a type embeds, and it itself. */
+export function complete(front: Front, type: Type): Type {
+  if (type.kind === "array") complete(front, type.element);
+  if (type.kind !== "struct" || front.laidOut.has(type)) return type;
+  if (front.pendingStructs.has(type)) throw refuse.recursiveStruct(type.loc, type.name);
+  front.pendingStructs.add(type);
+  for (const field of type.fields) complete(front, field.type);
+  layOut(type);
+  front.pendingStructs.delete(type);
+  front.laidOut.add(type);
+  return type;
+}
+
+/** Whether the struct is packed. */
+function baseOf(front: Front, node: ts.ClassDeclaration): boolean {
+  const base = node.heritageClauses?.length === 1 ? node.heritageClauses[0]!.types[0] : undefined;
+  const declaration = base && front.declarationOf(base.expression);
+  const name = declaration && front.program.isCore(declaration) && ts.isClassDeclaration(declaration) ? declaration.name?.text : "";
+  if (name !== "Struct" && name !== "Packed") throw front.refuse(node.name ?? node, "classMember");
+  if (node.typeParameters) throw front.refuse(node, "generic");
+  return name === "Packed";
+}
+
+function addField(front: Front, struct: StructType, member: ts.ClassElement): void {
+  if (ts.isSemicolonClassElement(member)) return;
+  const plain = ts.isPropertyDeclaration(member) && ts.isIdentifier(member.name) && !member.initializer && !member.questionToken
+    && !hasModifier(member, ts.SyntaxKind.StaticKeyword) && !hasModifier(member, ts.SyntaxKind.PrivateKeyword);
+  if (!plain) throw refuse.structMember(front.loc(member));
+  if (!member.type) throw refuse.needsAnnotation(front.loc(member), "a field", `${member.name.getText()}: u32;`);
+  const type = storageType(front, member.type);
+  struct.fields.push({ name: (member.name as ts.Identifier).text, type, offset: 0, loc: front.loc(member) });
+}

@@ -1,0 +1,69 @@
+/** Names in the output: the source's own, made unique where modules or C itself would clash. */
+import type { Func, Local, Program, Static, StructType } from "./ir.ts";
+import { visitStatements } from "./walk.ts";
+
+const RESERVED = new Set(`
+  auto break case char const continue default do double else enum extern float for goto if inline int long register
+  restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
+  bool true false NULL main memcpy memset memmove memcmp
+  abstract arguments await class delete eval export extends finally function implements import in instanceof interface let
+  new null package private protected public super this throw try var with yield undefined rt memory
+  sites trapBlob trapOffsets
+`.split(/\s+/));
+
+export function assignNames(program: Program): void {
+  nameGlobals([...program.funcs, ...program.statics]);
+  nameStructs(program.structs);
+  const globals = new Set([...program.funcs, ...program.statics].map((one) => one.cName));
+  for (const func of program.funcs) nameLocals(func, globals);
+}
+
+function nameGlobals(all: (Func | Static)[]): void {
+  const isFixed = (one: Func | Static): boolean => ("params" in one ? one.entry || one.body === null : one.asm);
+  const fixed = new Set(all.filter(isFixed).map((one) => one.name));
+  const count = new Map<string, number>();
+  for (const one of all) count.set(one.name, (count.get(one.name) ?? 0) + 1);
+  const taken = new Set(fixed);
+  for (const one of all) {
+    if (isFixed(one)) continue;
+    const clashes = count.get(one.name)! > 1 || fixed.has(one.name) || isReserved(one.name);
+    one.cName = unique(clashes ? `${one.module}_${one.name}` : one.name, taken);
+  }
+}
+
+function nameStructs(structs: StructType[]): void {
+  const taken = new Set<string>();
+  for (const struct of structs) struct.cName = unique(isReserved(struct.name) ? `${struct.name}_` : struct.name, taken);
+}
+
+/** A local may shadow nothing at module level: it could hide what the function means under another name. */
+function nameLocals(func: Func, globals: Set<string>): void {
+  const names = new Set<string>();
+  const rename = (local: Local): void => {
+    local.cName = local.name;
+    while (isReserved(local.cName) || globals.has(local.cName)) local.cName += "_";
+    names.add(local.cName);
+  };
+  func.params.forEach(rename);
+  visitStatements(func.body ?? [], (stmt) => {
+    if (stmt.kind === "let") rename(stmt.local);
+  });
+  for (const temp of func.temps) temp.cName = unique(temp.name, names, "_");
+}
+
+function unique(name: string, taken: Set<string>, separator = ""): string {
+  let candidate = name;
+  for (let i = 2; taken.has(candidate); i++) candidate = `${name}${separator}${i}`;
+  taken.add(candidate);
+  return candidate;
+}
+
+/** Names that start with a capital stay; the runtime's own all end in an underscore. */
+export function isReserved(name: string): boolean {
+  return RESERVED.has(name) || /^u?int\d*_t$/.test(name) || name.startsWith("$") || name.startsWith("__");
+}
+
+/** A struct's field, where C has a keyword of that name. */
+export function fieldName(name: string): string {
+  return isReserved(name) ? `${name}_` : name;
+}

@@ -1,0 +1,26 @@
+/** Diagnostics as people read them: place, message, code frame with a caret, what to write instead. */
+import type { Diagnostic } from "./diagnostics.ts";
+import { describe } from "./source.ts";
+
+export function report(diagnostic: Diagnostic): string {
+  const { code, message, instead, loc } = diagnostic;
+  const lines = [`${describe(loc)}: error: ${message} [${code}]`, ...frame(diagnostic)];
+  if (instead) lines.push(`  write instead: ${instead}`);
+  return lines.join("\n");
+}
+
+export function reportAll(diagnostics: Diagnostic[]): string {
+  const count = diagnostics.length;
+  return `${diagnostics.map(report).join("\n\n")}\n\n${count} error${count === 1 ? "" : "s"}\n`;
+}
+
+function frame({ loc }: Diagnostic): string[] {
+  const from = loc.source.position(loc.start);
+  const to = loc.source.position(Math.max(loc.end, loc.start + 1));
+  const text = loc.source.lineText(from.line);
+  const endColumn = to.line === from.line ? to.column : text.length + 1;
+  const gutter = String(from.line);
+  const blank = text.slice(0, from.column - 1).replace(/[^\t]/g, " ");
+  const marks = "^" + "~".repeat(Math.max(0, endColumn - from.column - 1));
+  return [`  ${gutter} | ${text}`, `  ${" ".repeat(gutter.length)} | ${blank}${marks}`];
+}
