@@ -65,7 +65,7 @@ export function updateLists(): void {
   if (updated) return;
   aptConfig();
   console.log("Debian: fetching package lists");
-  apt("apt-get", ["-q", "update"]);
+  apt("apt-get", ["-q", "update", "-o", "APT::Update::Error-Mode=any"]);
   updated = true;
 }
 

@@ -1,8 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { getCompiler, makeRunnable } from "./compiler.ts";
 import { dependencies, getPackage } from "./debian.ts";
 import { cacheDir } from "./paths.ts";
-import { atomically, run } from "./tools.ts";
+import { UserError, atomically, run } from "./tools.ts";
 
 /**
  * Puts a kernel's header packages beside each other in one folder and makes them refer to each other there,
@@ -21,7 +22,10 @@ export function makeHeadersTree(release: string): string {
       }
       for (const folder of readdirSync(join(temporary, "usr/src"))) {
         rewritePaths(join(temporary, "usr/src", folder, "Makefile"), tree);
-        rewritePaths(join(temporary, "usr/src", folder, ".kernelvariables"), tree);
+      }
+      const version = useCompiler(join(temporary, sources, ".kernelvariables"));
+      for (const program of programsIn(join(temporary, "usr/lib"))) {
+        makeRunnable(program, program.replace(temporary, tree), version);
       }
     });
   }
@@ -33,4 +37,26 @@ function rewritePaths(file: string, tree: string): void {
   if (!existsSync(file)) return;
   const text = readFileSync(file, "utf8");
   writeFileSync(file, text.replace(/(^|[\s=:])(\/usr\/(?:src|lib)\/linux-)/gm, `$1${tree}$2`));
+}
+
+/** Modules must be built by the compiler that built the kernel; make it known by where it really is. Returns its version. */
+function useCompiler(file: string): string {
+  const text = readFileSync(file, "utf8");
+  const version = /^CC = .*gcc-(\d+)$/m.exec(text)?.[1];
+  if (!version) throw new UserError(`${file} doesn't say which compiler the kernel was built with`);
+  writeFileSync(file, text.replace(/^CC = .*$/m, `CC = ${getCompiler(version)}`));
+  return version;
+}
+
+/** The ELF programs in a folder: kbuild's own tools. */
+function programsIn(dir: string): string[] {
+  const files = readdirSync(dir, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const isElf = (file: string) => {
+    const descriptor = openSync(file, "r");
+    const magic = Buffer.alloc(4);
+    readSync(descriptor, magic);
+    closeSync(descriptor);
+    return magic.equals(Buffer.from("\x7fELF", "latin1"));
+  };
+  return files.map((entry) => join(entry.parentPath, entry.name)).filter((file) => statSync(file).mode & 0o111 && isElf(file));
 }

@@ -1,35 +1,43 @@
-import { copyFileSync, existsSync, mkdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeInitramfs } from "./initramfs.ts";
 import { type Kernel, chosenKernels, getKernel } from "./kernel.ts";
-import { buildDir } from "./paths.ts";
+import { buildParts, extraFiles } from "./parts.ts";
+import { buildDir, projectDir } from "./paths.ts";
 import { atomically, fail, run } from "./tools.ts";
 
-/** What the systems on the ISO are made of. */
+/** What an ISO is made of; what isn't told is as the user chose it. */
 export interface IsoOptions {
+  /** Debian package of OS 1's kernel. */
+  kernel1?: string;
+  kernel2?: string;
+  output?: string;
+  /** Whether to build the VMM, the command and the modules first (yes); if not, what is built already goes on board. */
+  parts?: boolean;
+  /** What OS 1's kernel has on its command line besides. */
+  append?: string;
+}
+
+interface Recipe {
   kernel1: Kernel;
   kernel2: Kernel;
+  append: string;
   output: string;
 }
 
-/** idle=halt: MWAIT tells an emulator nothing. tsc=reliable, no_timer_check: calibration needs a patience that tests have not. */
-export const commandLine = "console=ttyS0,115200 quiet nokaslr mitigations=off tsc=reliable no_timer_check idle=halt";
+/**
+ * idle=halt: MWAIT tells an emulator nothing. tsc=reliable, no_timer_check: calibration needs a patience that tests
+ * have not. cryptomgr.notests: the self-tests of ciphers are nearly half of a boot's instructions.
+ */
+export const commandLine =
+  "console=ttyS0,115200 quiet nokaslr mitigations=off tsc=reliable no_timer_check idle=halt cryptomgr.notests";
 
 /** What an instance needs on board to take memory that comes as soft reserved, and to prove with KVM that it runs bare. */
 const os2Modules = ["dax_hmem", "device_dax", "kmem", "kvm", "kvm_intel", "irqbypass"];
 const os1Modules = ["kvm", "kvm_intel", "irqbypass", "e1000"];
 
-/** What other parts of the project have built for a kernel; what isn't there yet is left out. */
-export function extraFiles(kernel: Kernel): Record<string, string> {
-  const files: Record<string, string> = {
-    "lib/understudy/understudy.ko": join(buildDir, "linux", kernel.release, "understudy.ko"),
-    "lib/understudy/vmm.img": join(buildDir, "vmm/vmm.img"),
-    "bin/understudy": join(buildDir, "linux/understudy"),
-  };
-  return Object.fromEntries(Object.entries(files).filter(([, file]) => existsSync(file)));
-}
-
-const grubConfig = `# The kernels of "Linux" are unpacked already: see boot/unpacked-kernel.asm.
+const grubConfig = (commandLine: string) => `# The kernels of "Linux" are unpacked already: see boot/unpacked-kernel.asm.
 set timeout=0
 set default=0
 
@@ -44,22 +52,40 @@ menuentry "Linux, Debian's own compressed image" {
 }
 `;
 
-/** Makes the ISO: GRUB for BIOS machines, OS 1, and inside its initramfs OS 2. Bochs takes it as a disk. */
-export function makeIso({ kernel1, kernel2, output }: IsoOptions): void {
-  const tree = join(buildDir, "iso");
-  mkdirSync(join(tree, "boot/grub"), { recursive: true });
-  mkdirSync(join(tree, "boot/os1"), { recursive: true });
+/** What an ISO is made of, as a text that differs when the ISO would. */
+function describe(inputs: Record<string, string>, grub: string): string {
+  const files = Object.entries(inputs).sort().map(([name, file]) => {
+    const { mtimeMs, size } = statSync(file);
+    return `${name} ${file} ${mtimeMs} ${size}`;
+  });
+  return [...files, grub].join("\n");
+}
 
-  const os2Initrd = join(buildDir, "os2.cpio");
+/** Makes the ISO: GRUB for BIOS machines, OS 1, and inside its initramfs OS 2. Bochs takes it as a disk. */
+export function makeIso({ kernel1, kernel2, append, output }: Recipe): void {
+  const grub = grubConfig(`${commandLine} ${append}`.trim());
+  const recipes = Object.fromEntries(["iso", "initramfs", "cpio"].map((name) => [name, join(projectDir, `image/${name}.ts`)]));
+  const made = describe(
+    { ...recipes, init: join(projectDir, "image/init.sh"), kernel1: kernel1.flat, kernel2: kernel2.flat, ...extraFiles(kernel1), ...extraFiles(kernel2) },
+    grub,
+  );
+  const record = `${output}.made`;
+  if (existsSync(output) && existsSync(record) && readFileSync(record, "utf8") === made) return;
+
+  const tree = `${output}.tree-${process.pid}`;
+  mkdirSync(join(tree, "boot/grub"), { recursive: true });
+  mkdirSync(join(tree, "boot/os1"));
+  const os2Initrd = join(tree, "os2.cpio");
   makeInitramfs({ kernel: kernel2, name: "os2", onBoard: os2Modules, files: extraFiles(kernel2) }, os2Initrd);
   const os2 = { "lib/understudy/os2/kernel": kernel2.flat, "lib/understudy/os2/initrd": os2Initrd };
   makeInitramfs(
     { kernel: kernel1, name: "os1", onBoard: os1Modules, files: { ...extraFiles(kernel1), ...os2 } },
     join(tree, "boot/os1/initrd"),
   );
+  rmSync(os2Initrd);
   copyFileSync(kernel1.flat, join(tree, "boot/os1/kernel"));
   copyFileSync(kernel1.vmlinuz, join(tree, "boot/os1/vmlinuz"));
-  writeFileSync(join(tree, "boot/grub/grub.cfg"), grubConfig);
+  writeFileSync(join(tree, "boot/grub/grub.cfg"), grub);
 
   const modules = "linux normal iso9660 biosdisk serial terminal echo test multiboot2";
   atomically(output, (temporary) => {
@@ -70,6 +96,8 @@ export function makeIso({ kernel1, kernel2, output }: IsoOptions): void {
     ]);
     padToCylinders(temporary);
   });
+  rmSync(tree, { recursive: true });
+  writeFileSync(record, made);
 }
 
 /** Bochs takes a flat disk of whole cylinders only. */
@@ -78,12 +106,24 @@ function padToCylinders(image: string): void {
   truncateSync(image, Math.ceil(statSync(image).size / cylinder) * cylinder);
 }
 
+/**
+ * Builds everything that goes on an ISO, and the ISO if anything changed; returns its path.
+ * Kernels are those that the user chose (KERNEL, KERNEL1, KERNEL2) unless told.
+ */
+export function buildIso({ kernel1, kernel2, append = "", output, parts = true }: IsoOptions = {}): string {
+  const chosen = chosenKernels();
+  const one = getKernel(kernel1 ?? chosen.kernel1);
+  const two = getKernel(kernel2 ?? chosen.kernel2);
+  if (parts) buildParts([one, two]);
+  const variant = append && "-" + createHash("sha256").update(append).digest("hex").slice(0, 8);
+  const path = output ?? join(buildDir, "iso", `${one.release}+${two.release}${variant}.iso`);
+  makeIso({ kernel1: one, kernel2: two, append, output: path });
+  return path;
+}
+
 if (import.meta.filename === process.argv[1]) {
   try {
-    const { kernel1, kernel2 } = chosenKernels();
-    const output = join(buildDir, "understudy.iso");
-    makeIso({ kernel1: getKernel(kernel1), kernel2: getKernel(kernel2), output });
-    console.log(output);
+    console.log(buildIso({ output: join(buildDir, "understudy.iso") }));
   } catch (error) {
     fail(error);
   }

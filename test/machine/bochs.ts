@@ -156,6 +156,8 @@ export class BochsMachine {
     // setpriv ends it with us, even if we get no chance to.
     this.child = spawn("setpriv", ["--pdeathsig", "KILL", program!, ...args], {
       stdio: ["ignore", out, out],
+      // Some devices leave files where Bochs was started.
+      cwd: dir,
       detached: true,
       env: { ...process.env, ...bochs.env },
     });

@@ -1,17 +1,13 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BochsMachine, startBochs } from "./bochs.ts";
 import { chosenKernels, getKernel } from "../../image/kernel.ts";
-import { makeIso } from "../../image/iso.ts";
-import { buildDir } from "../../image/paths.ts";
+import { buildIso } from "../../image/iso.ts";
 
 const seconds = 1000;
-const iso = join(buildDir, "understudy.iso");
+let iso: string;
 
 beforeAll(() => {
-  const { kernel1, kernel2 } = chosenKernels();
-  if (!existsSync(iso)) makeIso({ kernel1: getKernel(kernel1), kernel2: getKernel(kernel2), output: iso });
+  iso = buildIso({ parts: false });
 });
 
 describe.each([

@@ -1,0 +1,53 @@
+# Understudy: `make` or `make help` says what there is.
+#
+# Variables, each also taken from the environment:
+#   KERNEL    Debian package of both systems' kernels (linux-image-amd64; a suite may follow: linux-image-amd64/trixie)
+#   KERNEL1   that of the first system, KERNEL2 of the second
+#   CPUS      processors of the machine
+#   TARGET    the machine to run on: bochs
+
+SHELL := /bin/bash
+export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
+export KERNEL KERNEL1 KERNEL2 CPUS TARGET
+
+.PHONY: help setup iso run test demo bench check clean distclean
+
+help:
+	@echo "make setup      install what is needed, where it is missing (Debian 12 or 13)"
+	@echo "make iso        build everything into build/understudy.iso"
+	@echo "make run        the first system's console here, in an emulator; Ctrl-] quits"
+	@echo "make demo       the whole story: capture, second system, hand-over, release"
+	@echo "make bench      measure it"
+	@echo "make test       all tests"
+	@echo "make check      types of the tooling code"
+	@echo "make clean      remove what was built; distclean also what was downloaded"
+	@echo
+	@sed -n '/^# Variables/,/^#   TARGET/s/^# \?//p' Makefile
+
+setup:
+	@image/setup.sh
+
+iso: setup
+	@tsx image/iso.ts
+
+run: setup
+	@tsx image/run.ts
+
+demo: setup
+	@tsx demo/demo.ts
+
+bench: setup
+	@tsx bench/bench.ts
+
+test: setup
+	@vitest run --reporter=default --reporter=json --outputFile.json=build/test.json
+
+check: setup
+	@tsc
+
+clean:
+	@mkdir -p build
+	@find build -mindepth 1 -maxdepth 1 ! -name cache ! -name node ! -name setup.done -exec rm -rf {} +
+
+distclean:
+	@rm -rf build node_modules
