@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * What the VMM, the Linux module and the understudy command say to each other.
- * The VMM's side is vmm-src/entry/abi.ts; its layout assertions keep the two equal.
+ * The VMM's side is vmm-src/abi.ts; its layout assertions keep the two equal.
  * Sizes in bytes, addresses physical, times in TSC ticks unless said otherwise.
  */
 #ifndef UNDERSTUDY_ABI_H

@@ -54,10 +54,7 @@ static bool for_users(u32 number)
 	}
 }
 
-/*
- * The caller sees to it that the VMM stays beneath us and that no CPU comes or goes meanwhile. User memory is
- * not contiguous and may be paged out, so the VMM gets a buffer of our own.
- */
+/* User memory is not contiguous and may be paged out, so the VMM gets a buffer of our own. */
 int us_call_for_user(struct us_call *call)
 {
 	void *buffer = NULL;
@@ -75,7 +72,9 @@ int us_call_for_user(struct us_call *call)
 			goto out;
 		}
 	}
-	r = us_hypercall(call->number, buffer ? virt_to_phys(buffer) : 0, call->length, call->argument);
+	error = us_hypercall_guarded(call, buffer ? virt_to_phys(buffer) : 0, &r);
+	if (error)
+		goto out;
 	call->result = r.result;
 	call->value = r.value;
 	if (buffer && copy_to_user(u64_to_user_ptr(call->buffer), buffer, call->length))

@@ -27,18 +27,10 @@ static enum cpuhp_state hotplug_state;
 
 /* ---- capture and release -------------------------------------------------------- */
 
-static int capture(const struct us_start *start)
+static int capture(void)
 {
-	int error;
+	int error = us_capture_all(&region);
 
-	if (state != US_BARE) {
-		pr_err("a VMM is beneath this kernel already\n");
-		return -EALREADY;
-	}
-	error = us_region_make(&region, start);
-	if (error)
-		return error;
-	error = us_capture_all(&region);
 	if (!error || us_release_all()) {
 		/* From here on CPUs run in our code and memory: unloading must wait for the way back. */
 		__module_get(THIS_MODULE);
@@ -90,18 +82,44 @@ static int power_callback(struct notifier_block *block, unsigned long event, voi
 
 static struct notifier_block power_notifier = { .notifier_call = power_callback };
 
+int us_hypercall_guarded(const struct us_call *call, u64 buffer, struct us_result *result)
+{
+	int error = -ENODEV;
+
+	cpus_read_lock();
+	down_read(&state_lock);
+	if (state != US_BARE) {
+		*result = us_hypercall(call->number, buffer, call->length, call->argument);
+		error = 0;
+	}
+	up_read(&state_lock);
+	cpus_read_unlock();
+	return error;
+}
+
 /* ---- the device ----------------------------------------------------------------- */
 
 static long start_ioctl(void __user *argument)
 {
 	struct us_start start;
+	struct us_region made = {};
 	int error;
 
 	if (copy_from_user(&start, argument, sizeof(start)))
 		return -EFAULT;
+	error = READ_ONCE(state) == US_BARE ? us_region_make(&made, &start) : 0;
+	if (error)
+		return error;
 	cpus_read_lock();
 	down_write(&state_lock);
-	error = capture(&start);
+	if (state != US_BARE || !made.size) {
+		pr_err("a VMM is beneath this kernel already\n");
+		error = -EALREADY;
+		us_region_free(&made);
+	} else {
+		region = made;
+		error = capture();
+	}
 	up_write(&state_lock);
 	cpus_read_unlock();
 	return error;
@@ -126,11 +144,7 @@ static long call_ioctl(void __user *argument)
 
 	if (copy_from_user(&call, argument, sizeof(call)))
 		return -EFAULT;
-	cpus_read_lock();
-	down_read(&state_lock);
-	error = state == US_BARE ? -ENODEV : us_call_for_user(&call);
-	up_read(&state_lock);
-	cpus_read_unlock();
+	error = us_call_for_user(&call);
 	if (!error && copy_to_user(argument, &call, sizeof(call)))
 		error = -EFAULT;
 	return error;

@@ -20,6 +20,11 @@ struct us_result { u64 result, value; };	/* a hypercall's RAX and RDX; also how 
 asmlinkage u64 us_enter(u64 launch_cr3, u64 entry, u32 cpu);
 asmlinkage struct us_result us_leave(u64 number);
 
+/* ---- main.c --------------------------------------------------------------------- */
+
+/* A hypercall while nothing can change beneath it; -ENODEV when there is no VMM. */
+int us_hypercall_guarded(const struct us_call *call, u64 buffer, struct us_result *result);
+
 /* ---- region.c ------------------------------------------------------------------- */
 
 /* Where the VMM lives and how a CPU gets there; all addresses physical. */

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "say.h"
+#include "verbs.h"
+
+static const struct verb {
+	const char *name;
+	int (*run)(char **arguments);
+	const char *usage, *summary, *details;
+} verbs[] = {
+	{ "check", verb_check, "[--json] [--from FILE] [--dump]", "can this machine be captured?",
+	  "  --from FILE     judge the machine that FILE describes\n"
+	  "  --dump          describe this machine, for --from\n" },
+	{ "start", verb_start, "[--image FILE] [--json]", "capture: slip the VMM beneath this kernel",
+	  "  --image FILE    the VMM (default /lib/understudy/vmm.img)\n" },
+	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE --cpus N [--json]",
+	  "boot a second kernel beside this one",
+	  "  --kernel FILE   a bzImage, such as /boot/vmlinuz-...\n"
+	  "  --initrd FILE   its initrd\n"
+	  "  --append TEXT   its command line\n"
+	  "  --memory SIZE   what this kernel gives it, for example 512M; rounded up to whole memory blocks\n"
+	  "  --cpus N        how many CPUs this kernel gives it\n" },
+	{ "console", verb_console, "[--log] N", "talk to instance N; Ctrl-] leaves",
+	  "  --log           only show what it says\n" },
+	{ "status", verb_status, "[--json]", "who holds what, and what it costs", "" },
+	{ "events", verb_events, "[--json] [--follow]", "what happened, since the start",
+	  "  --follow        go on as more happens\n" },
+	{ "stop", verb_stop, "[--json] N", "end instance N and take its CPUs and memory back", "" },
+	{ "handover", verb_handover, "[--json]", "take everything, after the other instance has shut down", "" },
+	{ "vanish", verb_vanish, "[--json]", "release: let the VMM out from beneath this kernel", "" },
+};
+
+#define COUNT (sizeof(verbs) / sizeof(verbs[0]))
+
+static int help(void)
+{
+	puts("understudy: a second kernel beside this one, without a reboot\n");
+	for (unsigned i = 0; i < COUNT; i++)
+		printf("  understudy %-9s %s\n", verbs[i].name, verbs[i].summary);
+	puts("\nunderstudy VERB --help tells more; --json prints for machines.");
+	return 0;
+}
+
+static int help_for(const struct verb *verb)
+{
+	printf("understudy %s %s\n  %s\n", verb->name, verb->usage, verb->summary);
+	if (*verb->details)
+		printf("\n%s", verb->details);
+	return 0;
+}
+
+static bool asks_for_help(const char *argument)
+{
+	return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
+}
+
+int main(int count, char **arguments)
+{
+	if (count < 2)
+		misused("say what to do: see understudy --help");
+	if (asks_for_help(arguments[1]) || strcmp(arguments[1], "help") == 0)
+		return help();
+	for (unsigned i = 0; i < COUNT; i++) {
+		if (strcmp(arguments[1], verbs[i].name) != 0)
+			continue;
+		if (count > 2 && asks_for_help(arguments[2]))
+			return help_for(&verbs[i]);
+		return verbs[i].run(arguments + 2);
+	}
+	misused("no verb '%s': see understudy --help", arguments[1]);
+}
