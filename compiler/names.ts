@@ -26,22 +26,22 @@ function nameGlobals(all: (Func | Static)[]): void {
   const taken = new Set(fixed);
   for (const one of all) {
     if (isFixed(one)) continue;
-    const clashes = count.get(one.name)! > 1 || fixed.has(one.name) || isReserved(one.name);
-    one.cName = unique(clashes ? `${one.module}_${one.name}` : one.name, taken);
+    const clashes = count.get(one.name)! > 1 || fixed.has(one.name);
+    one.cName = unique(printable(clashes ? `${one.module}_${one.name}` : one.name), taken);
   }
 }
 
 function nameStructs(structs: StructType[]): void {
   const taken = new Set<string>();
-  for (const struct of structs) struct.cName = unique(isReserved(struct.name) ? `${struct.name}_` : struct.name, taken);
+  for (const struct of structs) struct.cName = unique(printable(struct.name), taken);
 }
 
 /** A local may shadow nothing at module level: it could hide what the function means under another name. */
 function nameLocals(func: Func, globals: Set<string>): void {
   const names = new Set<string>();
   const rename = (local: Local): void => {
-    local.cName = local.name;
-    while (isReserved(local.cName) || globals.has(local.cName)) local.cName += "_";
+    local.cName = printable(local.name);
+    while (globals.has(local.cName)) local.cName += "_";
     names.add(local.cName);
   };
   func.params.forEach(rename);
@@ -58,12 +58,8 @@ function unique(name: string, taken: Set<string>, separator = ""): string {
   return candidate;
 }
 
-/** Names that start with a capital stay; the runtime's own all end in an underscore. */
-export function isReserved(name: string): boolean {
-  return RESERVED.has(name) || /^u?int\d*_t$/.test(name) || name.startsWith("$") || name.startsWith("__");
-}
-
-/** A struct's field, where C has a keyword of that name. */
-export function fieldName(name: string): string {
-  return isReserved(name) ? `${name}_` : name;
+/** A name that neither C, JavaScript nor the output's own scaffolding uses. */
+export function printable(name: string): string {
+  if (name.startsWith("$") || name.startsWith("__")) return `x${name}`;
+  return RESERVED.has(name) || /^u?int\d*_t$/.test(name) ? `${name}_` : name;
 }

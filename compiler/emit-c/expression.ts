@@ -1,6 +1,6 @@
 /** Expressions in C. Twin of emit-js/expression.ts. */
 import { type Expr, type IntType, type Place, type Type, sameInt, wrap } from "../ir.ts";
-import { fieldName } from "../names.ts";
+import { printable } from "../names.ts";
 import { castTo } from "./types.ts";
 
 export function expression(value: Expr): string {
@@ -70,7 +70,7 @@ export function place(where: Place): string {
     case "local": return where.local.cName;
     case "static": return where.static.cName;
     case "field": {
-      const name = fieldName(where.field.name);
+      const name = printable(where.field.name);
       if (where.base.kind === "ref") return `${place(where.base.place)}.${name}`;
       return `${operand(where.base)}->${name}`;
     }

@@ -1,6 +1,6 @@
 /** A program as one C file. */
 import { type Field, type Func, type Program, type Static, type StructType, type Type, isAggregate } from "../ir.ts";
-import { fieldName } from "../names.ts";
+import { printable } from "../names.ts";
 import { constant } from "./expression.ts";
 import { statements } from "./statement.ts";
 import { trapTable } from "./traps.ts";
@@ -43,10 +43,10 @@ function emitStruct(out: Writer, struct: StructType): void {
   out.line("");
   out.line(`struct ${struct.cName} {`);
   out.indented(() => {
-    for (const field of struct.fields) out.line(`${declare(stored(field.type), fieldName(field.name))};`);
+    for (const field of struct.fields) out.line(`${declare(stored(field.type), printable(field.name))};`);
   });
   out.line(struct.packed ? "} __attribute__((packed));" : "};");
-  const offsets = struct.fields.map((field: Field) => `offsetof(struct ${struct.cName}, ${fieldName(field.name)}) == ${field.offset}`);
+  const offsets = struct.fields.map((field: Field) => `offsetof(struct ${struct.cName}, ${printable(field.name)}) == ${field.offset}`);
   const checks = [`sizeof(struct ${struct.cName}) == ${struct.size}`, ...offsets];
   for (const check of checks) out.line(`_Static_assert(${check}, "layout");`);
 }

@@ -15,7 +15,7 @@ function statement(out: Writer, stmt: Stmt): void {
       return;
     case "assign":
     case "expression":
-      for (const text of simple(stmt)) out.line(`${text};`, stmt.loc);
+      out.line(`${simple(stmt).join("; ")};`, stmt.loc);
       return;
     case "if":
       out.line(`if (${expression(stmt.test)}) {`, stmt.loc);

@@ -126,7 +126,7 @@ function at(scope: Scope, node: ts.CallExpression): Expr {
 function atomic(scope: Scope, node: ts.CallExpression, op: AtomicOp): Expr {
   if (!scope.func) throw refuse.notConstant(scope.front.loc(node));
   const place = placeOf(scope, node.arguments[0]!);
-  if (place.type.kind !== "int" || place.type.bits < 32) {
+  if (place.type.kind !== "int" || place.type.bits < 32 || place.type.signed) {
     throw refuse.builtinUse(scope.front.loc(node), `${op} works on u32 and u64, this is ${typeName(place.type)}`);
   }
   if (place.kind === "field" && alignOfBase(place) < place.type.bits / 8) {

@@ -1,6 +1,6 @@
 /** Modules: what may stand at module level, and the program made of it. */
 import ts from "typescript";
-import { type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
+import { type Diagnostic, Refusal, UNKNOWN_NAME, refuse } from "../diagnostics.ts";
 import type { Program } from "../ir.ts";
 import { sizeOf } from "../layout.ts";
 import { constantOf, enumOf } from "./constants.ts";
@@ -154,8 +154,10 @@ function merge(ours: Diagnostic[], theirs: Diagnostic[]): Diagnostic[] {
     const { source, start } = diagnostic.loc;
     return `${source.path}:${source.position(start).line}`;
   };
-  const taken = new Set(ours.map(line));
-  const all = [...ours, ...theirs.filter((diagnostic) => !taken.has(line(diagnostic)))];
+  const theirLines = new Set(theirs.map(line));
+  const kept = ours.filter((diagnostic) => diagnostic.code !== UNKNOWN_NAME || !theirLines.has(line(diagnostic)));
+  const ourLines = new Set(kept.map(line));
+  const all = [...kept, ...theirs.filter((diagnostic) => !ourLines.has(line(diagnostic)))];
   return all.sort((a, b) => a.loc.source.path.localeCompare(b.loc.source.path) || a.loc.start - b.loc.start);
 }
 

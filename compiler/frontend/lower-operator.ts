@@ -78,13 +78,13 @@ export function lowerBinary(scope: Scope, node: ts.BinaryExpression, expected: T
   const isShift = SHIFT[token] !== undefined;
   const right = lowerExpression(scope, node.right, comparison || isShift ? undefined : expected);
   if (comparison) return compare(scope, node, comparison, left, right);
-  return arithmetic(scope, token, left, right, node, node.left, node.right);
+  return arithmetic(scope, token, left, right, node, node.left, node.right, expected);
 }
 
 /** The value of `left op right`; the nodes say where to point. */
-export function arithmetic(scope: Scope, token: ts.SyntaxKind, left: Expr, right: Expr, node: ts.Node, leftNode: ts.Node, rightNode: ts.Node): Expr {
+export function arithmetic(scope: Scope, token: ts.SyntaxKind, left: Expr, right: Expr, node: ts.Node, leftNode: ts.Node, rightNode: ts.Node, expected?: Type): Expr {
   const shiftOp = SHIFT[token];
-  if (shiftOp) return shift(scope, shiftOp, left, right, leftNode, rightNode);
+  if (shiftOp) return shift(scope, shiftOp, left, right, leftNode, rightNode, expected);
   const op = ARITHMETIC[token];
   if (!op) throw scope.front.refuse(node, "other");
   needInteger(scope, op, left, leftNode);
@@ -152,11 +152,11 @@ function foldedName(left: Const, op: string, right: Const): string | undefined {
   return name.length < 60 ? name : undefined;
 }
 
-function shift(scope: Scope, op: ShiftOp, left: Expr, right: Expr, leftNode: ts.Node, rightNode: ts.Node): Expr {
+function shift(scope: Scope, op: ShiftOp, left: Expr, right: Expr, leftNode: ts.Node, rightNode: ts.Node, expected?: Type): Expr {
   needInteger(scope, op, left, leftNode);
   needInteger(scope, op, right, rightNode);
   if (left.kind === "const" && left.type.kind === "literal") {
-    if (right.kind !== "const") throw refuse.untypedChoice(scope.front.loc(leftNode));
+    if (right.kind !== "const") return shift(scope, op, coerce(scope, left, shiftedType(scope, right, expected, leftNode), leftNode), right, leftNode, rightNode);
     if (right.value < 0n || right.value > 4096n) throw refuse.shiftCount(scope.front.loc(rightNode), right.value, "a constant");
     return { kind: "const", type: left.type, value: fold(op, left.value, right.value), name: foldedName(left, op, right) };
   }
@@ -167,6 +167,13 @@ function shift(scope: Scope, op: ShiftOp, left: Expr, right: Expr, leftNode: ts.
     return { kind: "shift", type: plain(type), op, left, right: { ...right, type: countType(type) } };
   }
   return ordered(scope, [left, maskedCount(right, type.bits)], ([a, b]) => ({ kind: "shift", type: plain(type), op, left: a!, right: b! }));
+}
+
+/** The type of a constant that is shifted by a variable count: what is expected, else the count's own. */
+function shiftedType(scope: Scope, count: Expr, expected: Type | undefined, node: ts.Node): IntType {
+  if (expected?.kind === "int") return plain(expected);
+  if (count.type.kind === "int" && count.type.bits >= 32) return plain(count.type);
+  throw refuse.untypedChoice(scope.front.loc(node));
 }
 
 function countType(type: IntType): IntType {

@@ -16,6 +16,7 @@ const OPTIONS: ts.CompilerOptions = {
   target: ts.ScriptTarget.ES2022,
   module: ts.ModuleKind.ESNext,
   moduleResolution: ts.ModuleResolutionKind.Bundler,
+  allowImportingTsExtensions: true,
   noImplicitReturns: true,
   noFallthroughCasesInSwitch: true,
   types: [],

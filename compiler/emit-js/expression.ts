@@ -1,0 +1,148 @@
+/** Expressions in JavaScript. Twin of emit-c/expression.ts. */
+import { type Expr, type IntType, type Place, type Type, isAggregate, maxOf, minOf, sameInt } from "../ir.ts";
+import { sizeOf } from "../layout.ts";
+import type { Frame } from "./frame.ts";
+
+export function expression(frame: Frame, value: Expr): string {
+  const expr = (one: Expr): string => expression(frame, one);
+  const operand = (one: Expr): string => parenthesised(expr(one));
+  switch (value.kind) {
+    case "const": return constant(value.type, value.value);
+    case "string": return JSON.stringify(value.value);
+    case "null": return "0";
+    case "load": return load(frame, value.place);
+    case "ref": return address(frame, value.place);
+    case "notNull": return value.site ? `rt.checkNull(${expr(value.value)}, ${value.site.id})` : expr(value.value);
+    case "binary": return binary(value, operand(value.left), operand(value.right));
+    case "shift": return shift(value, operand(value.left), operand(value.right));
+    case "negate": return wrapped(value.type, `-${operand(value.value)}`);
+    case "complement": return wrapped(value.type, `~${operand(value.value)}`);
+    case "compare": return `${operand(value.left)} ${value.op === "==" || value.op === "!=" ? `${value.op}=` : value.op} ${operand(value.right)}`;
+    case "logical": return `${operand(value.left)} ${value.op} ${operand(value.right)}`;
+    case "not": return `!${operand(value.value)}`;
+    case "conditional": return `${operand(value.test)} ? ${operand(value.yes)} : ${operand(value.no)}`;
+    case "convert": return convert(value, expr(value.value), operand(value.value));
+    case "checkIndex": return `rt.checkIndex(${expr(value.value)}, ${value.length}, ${value.site.id})`;
+    case "call": return `${value.func.body ? "" : "rt.externals."}${value.func.cName}(${value.args.map(expr).join(", ")})`;
+    case "builtin": return `rt.${value.name}(${value.args.map(expr).join(", ")})`;
+    case "atomic": {
+      const argument = value.value ? `, ${expr(value.value)}` : "";
+      return `rt.${value.op}${(value.place.type as IntType).bits}(${address(frame, value.place)}${argument})`;
+    }
+    case "placeAddress": return `BigInt(${address(frame, value.place)})`;
+    case "refAddress": return `BigInt(${expr(value.value)})`;
+    case "at": return `rt.address(${expr(value.value)})`;
+    case "sequence": return `(${[...value.temps.map((temp) => `${temp.local.cName} = ${expr(temp.value)}`), expr(value.value)].join(", ")})`;
+  }
+}
+
+/** A text as an operand: a name, number or call stands alone. */
+function parenthesised(text: string): string {
+  return /^[\w$.]+(\([\w$., +]*\))?$/.test(text) ? text : `(${text})`;
+}
+
+/** The address of a place in memory. */
+export function address(frame: Frame, place: Place): string {
+  switch (place.kind) {
+    case "local": return `($fp + ${frame.offsets.get(place.local)})`;
+    case "static": return `$${place.static.cName}`;
+    case "field": return place.field.offset === 0 ? expression(frame, place.base) : `(${expression(frame, place.base)} + ${place.field.offset})`;
+    case "element": {
+      const size = sizeOf(place.type);
+      const base = expression(frame, place.base);
+      if (place.index.kind === "const") return `(${base} + ${Number(place.index.value) * size})`;
+      return `(${base} + ${parenthesised(expression(frame, place.index))}${size === 1 ? "" : ` * ${size}`})`;
+    }
+  }
+}
+
+function isVariable(frame: Frame, place: Place): string | null {
+  return place.kind === "local" && !frame.offsets.has(place.local) ? place.local.cName : null;
+}
+
+function load(frame: Frame, place: Place): string {
+  const variable = isVariable(frame, place);
+  if (variable) return variable;
+  const at = address(frame, place);
+  const { type } = place;
+  if (type.kind === "bool") return `rt.memory.get8(${at}) !== 0`;
+  if (type.kind === "ref") return `rt.memory.getAddress(${at})`;
+  if (type.kind !== "int") throw new Error(type.kind);
+  const raw = `rt.memory.get${type.bits}(${at})`;
+  return type.signed ? wrapped(type, raw) : raw;
+}
+
+/** The statement, without semicolon, that writes a place. */
+export function store(frame: Frame, place: Place, value: string): string {
+  const variable = isVariable(frame, place);
+  if (variable) return `${variable} = ${value}`;
+  const at = address(frame, place);
+  const { type } = place;
+  if (type.kind === "bool") return `rt.memory.set8(${at}, ${value} ? 1 : 0)`;
+  if (type.kind === "ref") return `rt.memory.setAddress(${at}, ${value})`;
+  if (type.kind !== "int") throw new Error(type.kind);
+  return `rt.memory.set${type.bits}(${at}, ${value})`;
+}
+
+/** A result brought back to the width of its type. */
+function wrapped(type: IntType, text: string): string {
+  if (type.bits === 64) return `BigInt.as${type.signed ? "Int" : "Uint"}N(64, ${text})`;
+  if (type.bits === 32) return type.signed ? `${text} | 0` : `${text} >>> 0`;
+  if (!type.signed) return `${text} & ${type.bits === 8 ? "0xff" : "0xffff"}`;
+  return `${text} << ${32 - type.bits} >> ${32 - type.bits}`;
+}
+
+function binary(value: Extract<Expr, { kind: "binary" }>, left: string, right: string): string {
+  const { type, op, site } = value;
+  const divisor = site ? `rt.nonZero(${right}, ${site.id})` : right;
+  const wide = type.bits === 64;
+  switch (op) {
+    case "+":
+    case "-":
+      return wrapped(type, wide ? `${left} ${op} ${right}` : `(${left} ${op} ${right})`);
+    case "*": return wrapped(type, wide ? `${left} * ${right}` : `Math.imul(${left}, ${right})`);
+    case "/": return wide && !type.signed ? `${left} / ${divisor}` : wrapped(type, wide ? `${left} / ${divisor}` : `(${left} / ${divisor})`);
+    case "%": return wide || !type.signed ? `${left} % ${divisor}` : `(${left} % ${divisor}) | 0`;
+    default: return type.bits === 32 && !type.signed ? `(${left} ${op} ${right}) >>> 0` : `${left} ${op} ${right}`;
+  }
+}
+
+function shift(value: Extract<Expr, { kind: "shift" }>, left: string, right: string): string {
+  const { type, op } = value;
+  if (op === "<<") return wrapped(type, type.bits === 64 ? `${left} << ${right}` : `(${left} << ${right})`);
+  return type.bits === 64 || type.signed ? `${left} >> ${right}` : `${left} >>> ${right}`;
+}
+
+function convert(value: Extract<Expr, { kind: "convert" }>, text: string, operand: string): string {
+  const { type, site } = value;
+  const from = value.value.type;
+  if (from.kind === "bool") return type.bits === 64 ? `${operand} ? 1n : 0n` : `${operand} ? 1 : 0`;
+  if (from.kind !== "int") throw new Error(from.kind);
+  const checked = site ? `rt.checkRange(${text}, ${inType(from, minOf(type))}, ${inType(from, maxOf(type))}, ${site.id})` : operand;
+  const exact = site !== null || (minOf(from) >= minOf(type) && maxOf(from) <= maxOf(type));
+  if (from.bits === 64) {
+    if (type.bits === 64) return exact ? checked : wrapped(type, checked);
+    return exact ? `Number(${checked})` : `Number(BigInt.as${type.signed ? "Int" : "Uint"}N(${type.bits}, ${checked}))`;
+  }
+  if (type.bits === 64) return exact ? `BigInt(${checked})` : wrapped(type, `BigInt(${checked})`);
+  return exact || sameInt(from, type) ? checked : wrapped(type, checked);
+}
+
+/** A limit as the source type of a conversion has it; what lies outside of it can't be exceeded. */
+function inType(from: IntType, limit: bigint): string {
+  return from.bits === 64 ? `${limit}n` : `${limit}`;
+}
+
+export function constant(type: Type, value: bigint): string {
+  if (type.kind === "bool") return value ? "true" : "false";
+  if (type.kind !== "int") throw new Error(type.kind);
+  return type.bits === 64 ? `${value}n` : `${value}`;
+}
+
+export function zero(type: Type): string {
+  if (type.kind === "int") return type.bits === 64 ? "0n" : "0";
+  if (type.kind === "bool") return "false";
+  if (type.kind === "string") return '""';
+  if (isAggregate(type)) throw new Error("storage");
+  return "0";
+}

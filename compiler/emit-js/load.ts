@@ -1,0 +1,162 @@
+/** Runs dialect programs in Node: compiles, places the storage in a simulated memory, and gives tests the functions. */
+import path from "node:path";
+import { compile } from "../compile.ts";
+import { trapText } from "../emit-c/traps.ts";
+import { type Func, type Program, type Static, type StructType, type Type, fits, typeName } from "../ir.ts";
+import { sizeOf } from "../layout.ts";
+import { reportAll } from "../report.ts";
+import { placeStatics } from "./frame.ts";
+import { Memory, addressNumber } from "./memory.ts";
+import { emitJs } from "./program.ts";
+import { Runtime } from "./runtime.ts";
+
+export { Memory } from "./memory.ts";
+export { DialectTrap } from "./runtime.ts";
+
+/** Integers up to 32 bits are numbers, u64, i64 and addresses bigints; a struct or array is its address. */
+export type DialectValue = number | bigint | boolean | string | null | undefined;
+export type DialectFunction = (...args: DialectValue[]) => any;
+
+export interface LoadOptions {
+  /** What `export declare function` stands for. */
+  externals?: Record<string, (...args: any[]) => unknown>;
+  memory?: Memory;
+  /** Where static storage begins. */
+  base?: bigint;
+  /** Where storage on the stack begins. */
+  stack?: bigint;
+  /** Texts that stand in for files, by absolute path. */
+  overlay?: Map<string, string>;
+}
+
+export interface Loaded {
+  /** Every exported function, by name. */
+  call: Record<string, DialectFunction>;
+  memory: Memory;
+  addressOf(name: string): bigint;
+  layout(struct: string): { size: number; offsets: Record<string, number> };
+  /** Module-level constants; an enumeration's members are "Enum.Member". */
+  constants: Record<string, bigint>;
+  enums: Record<string, Record<string, number>>;
+  /** The generated JavaScript, to look at. */
+  code: string;
+}
+
+export function loadDialect(entries: string | string[], options: LoadOptions = {}): Loaded {
+  const files = (Array.isArray(entries) ? entries : [entries]).map((entry) => path.resolve(entry));
+  const { program, errors } = compile({ entries: files, ...(options.overlay && { overlay: options.overlay }) }, "exports");
+  if (errors.length > 0) throw new Error(`\n${reportAll(errors)}`);
+  return instantiate(program, options);
+}
+
+/** A program of one module, given as text. */
+export function loadSource(text: string, options: LoadOptions = {}): Loaded {
+  const file = path.resolve("snippet.ts");
+  return loadDialect(file, { ...options, overlay: new Map([[file, text]]) });
+}
+
+export function instantiate(program: Program, options: LoadOptions = {}): Loaded {
+  const memory = options.memory ?? new Memory();
+  const addresses = placeStatics(program.statics, addressNumber(options.base ?? 0x10_0000_0000n));
+  for (const [one, address] of addresses) initialise(memory, one, address);
+  const code = emitJs(program, addresses);
+  const externals = wrapExternals(program, options.externals ?? {});
+  const runtime = new Runtime(memory, externals, program.sites.map(trapText), addressNumber(options.stack ?? 0x7f_0000_0000n));
+  const compiled = new Function("rt", `${code}\n//# sourceURL=dialect.js`)(runtime) as Record<string, (...args: unknown[]) => unknown>;
+  const exported = program.funcs.filter((func) => func.body && (func.exported || func.entry));
+  const call = Object.fromEntries(exported.map((func) => [func.name, wrapFunction(func, compiled[func.cName]!)]));
+  return {
+    call: missingNamed(call, "exported function"),
+    memory,
+    addressOf: (name) => BigInt(addresses.get(find(program.statics, name, "static storage"))!),
+    layout: (name) => layoutOf(find(program.structs, name, "struct")),
+    constants: missingNamed(Object.fromEntries(program.constants), "constant"),
+    enums: missingNamed(Object.fromEntries(program.enums.map((one) => [one.name, enumMembers(one.members)])), "enumeration"),
+    code,
+  };
+}
+
+function initialise(memory: Memory, one: Static, address: number): void {
+  const element = (type: Type): Type => (type.kind === "array" ? element(type.element) : type);
+  const size = sizeOf(element(one.type)) as 1 | 2 | 4 | 8;
+  one.init?.forEach((value, i) => memory.write(BigInt(address + i * size), size, value));
+}
+
+function enumMembers(members: Map<string, bigint>): Record<string, number> {
+  return Object.fromEntries([...members].map(([name, value]) => [name, Number(value)]));
+}
+
+function layoutOf(struct: StructType): { size: number; offsets: Record<string, number> } {
+  return { size: struct.size, offsets: Object.fromEntries(struct.fields.map((field) => [field.name, field.offset])) };
+}
+
+function find<T extends { name: string }>(all: T[], name: string, what: string): T {
+  const found = all.find((one) => one.name === name);
+  if (!found) throw new Error(`the program has no ${what} ${name}; it has ${all.map((one) => one.name).join(", ") || "none"}`);
+  return found;
+}
+
+/** Says what there is when a test asks for what there isn't. */
+function missingNamed<T extends object>(all: T, what: string): T {
+  return new Proxy(all, {
+    get(target, name) {
+      if (typeof name === "symbol" || name in target || name === "then" || name === "toJSON") return Reflect.get(target, name);
+      throw new Error(`the program has no ${what} ${name}; it has ${Object.keys(target).join(", ") || "none"}`);
+    },
+  });
+}
+
+function wrapFunction(func: Func, body: (...args: unknown[]) => unknown): DialectFunction {
+  return (...args) => {
+    if (args.length !== func.params.length) throw new Error(`${func.name} takes ${func.params.length} arguments, not ${args.length}`);
+    const inner = args.map((argument, i) => inward(func.params[i]!.type, argument, `${func.name}: ${func.params[i]!.name}`));
+    return outward(func.result, body(...inner));
+  };
+}
+
+function wrapExternals(program: Program, given: Record<string, (...args: any[]) => unknown>): Record<string, (...args: never[]) => unknown> {
+  const wrapped: Record<string, (...args: never[]) => unknown> = {};
+  for (const func of program.funcs) {
+    if (func.body) continue;
+    const implementation = given[func.name];
+    wrapped[func.cName] = (...args: unknown[]) => {
+      if (!implementation) {
+        throw new Error(`the program called ${func.name}(${args.map(String).join(", ")}), which this test does not supply: loadDialect(…, { externals: { ${func.name}: … } })`);
+      }
+      const outer = args.map((argument, i) => outward(func.params[i]!.type, argument));
+      return inward(func.result, implementation(...outer), `what ${func.name} returned`);
+    };
+  }
+  return wrapped;
+}
+
+/** A test's value as compiled code has it. */
+function inward(type: Type, value: unknown, what: string): unknown {
+  const wrong = (): Error => new Error(`${what} has to be ${typeName(type)}, not ${typeof value === "bigint" ? `${value}n` : String(value)}`);
+  switch (type.kind) {
+    case "void":
+    case "never":
+      return undefined;
+    case "bool":
+      if (typeof value !== "boolean") throw wrong();
+      return value;
+    case "string":
+      if (typeof value !== "string") throw wrong();
+      return value;
+    case "ref":
+      if (value === null && type.nullable) return 0;
+      if (typeof value !== "bigint") throw wrong();
+      return addressNumber(value);
+    case "int": {
+      const right = type.bits === 64 ? typeof value === "bigint" : Number.isInteger(value);
+      if (!right || !fits(BigInt(value as number), type)) throw wrong();
+      return value;
+    }
+    default: throw wrong();
+  }
+}
+
+function outward(type: Type, value: unknown): unknown {
+  if (type.kind !== "ref") return value;
+  return value === 0 ? null : BigInt(value as number);
+}
