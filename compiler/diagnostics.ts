@@ -69,6 +69,8 @@ export type Construct = keyof typeof CONSTRUCTS;
 /** A name that tsc may know better why it is unknown. */
 export const UNKNOWN_NAME = "US5012";
 
+export const CONSEQUENCE = "consequence";
+
 export const refuse = {
   construct(loc: Loc, which: Construct): Refusal {
     const [code, what, instead] = CONSTRUCTS[which];
@@ -147,6 +149,8 @@ export const refuse = {
   externBody: (loc: Loc) => no("US5009", loc, "a function without a body has to be declared as external", "export declare function name(…): T;"),
   statementOnly: (loc: Loc, name: string) => no("US5010", loc, `${name} is a statement of its own`),
   trapHandler: (loc: Loc) => no("US5011", loc, "onTrap has to be (site: u32): never", "/** @entry */ export function onTrap(site: u32): never { … }"),
+  /** Follows from an error that was reported where the name was declared. */
+  consequence: (loc: Loc) => no(CONSEQUENCE, loc, ""),
   unknownName: (loc: Loc, name: string) => no(UNKNOWN_NAME, loc, `${name} is not in the dialect`),
 
   // Switch

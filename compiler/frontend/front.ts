@@ -1,6 +1,6 @@
 /** What the front end knows while it works: the program, the errors so far, and the declarations by symbol. */
 import ts from "typescript";
-import { type Construct, type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
+import { CONSEQUENCE, type Construct, type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
 import type { EnumDecl, Expr, Func, Local, Static, StructType, Type } from "../ir.ts";
 import type { Loc } from "../source.ts";
 import type { SourceProgram } from "./program.ts";
@@ -16,6 +16,7 @@ export type Binding = { kind: "constant"; value: Expr } | { kind: "local"; local
 
 export class Front {
   readonly errors: Diagnostic[] = [];
+  hasConsequences = false;
   readonly globals = new Map<ts.Node, Global>();
   readonly structs = new Map<ts.ClassDeclaration, StructType>();
   readonly enums = new Map<ts.EnumDeclaration, EnumDecl>();
@@ -60,6 +61,10 @@ export class Front {
   }
 
   record(diagnostic: Diagnostic): void {
+    if (diagnostic.code === CONSEQUENCE) {
+      this.hasConsequences = true;
+      return;
+    }
     const known = this.errors.some((other) =>
       other.code === diagnostic.code && other.loc.source === diagnostic.loc.source && other.loc.start === diagnostic.loc.start);
     if (!known) this.errors.push(diagnostic);

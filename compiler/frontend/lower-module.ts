@@ -30,7 +30,9 @@ export function lowerProgram(input: Input): { program: Program; errors: Diagnost
     for (const statement of module.statements) front.attempt(() => declareStatement(front, empty, statement, work));
   }
   for (const one of work) front.attempt(one);
-  return { program: empty, errors: merge(front.errors, source.typeErrors()) };
+  const errors = merge(front.errors, source.typeErrors());
+  if (errors.length === 0 && front.hasConsequences) throw new Error("an error went unreported");
+  return { program: empty, errors };
 }
 
 /** Declares; bodies and assertions are left for when everything is declared. */

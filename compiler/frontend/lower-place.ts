@@ -30,6 +30,7 @@ function resolveName(scope: Scope, name: ts.Identifier, node: ts.Node): { place:
   if (binding?.kind === "constant") return { value: binding.value };
   if (binding) return { place: { kind: "local", type: binding.local.type, local: binding.local } };
   if (ts.isEnumMember(declaration)) return { value: enumMember(scope, declaration, node) };
+  if (isLocal(declaration)) throw refuse.consequence(front.loc(node));
   const global = globalOf(front, declaration, node);
   switch (global.kind) {
     case "constant": return { value: global.value };
@@ -38,6 +39,11 @@ function resolveName(scope: Scope, name: ts.Identifier, node: ts.Node): { place:
       return { place: { kind: "static", type: global.static.type, static: global.static } };
     case "func": throw refuse.functionValue(front.loc(node), name.text);
   }
+}
+
+/** Whether a declaration stands inside a function. */
+function isLocal(declaration: ts.Declaration): boolean {
+  return ts.isParameter(declaration) || (ts.isVariableDeclaration(declaration) && !ts.isSourceFile(declaration.parent.parent.parent));
 }
 
 function enumMember(scope: Scope, member: ts.EnumMember, node: ts.Node): Expr {
