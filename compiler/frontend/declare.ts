@@ -1,5 +1,5 @@
 /** Declarations at module level: constants, static storage, functions. Each is made when it is first needed. */
-import ts from "typescript";
+import ts from "./typescript.cjs";
 import { Refusal, refuse } from "../diagnostics.ts";
 import { type Expr, type Func, INTS, type Local, type Type, isAggregate, sameInt, typeName } from "../ir.ts";
 import { alignOf } from "../layout.ts";

@@ -1,5 +1,5 @@
 /** Calls: of the program's functions, of the core library. */
-import ts from "typescript";
+import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import type { Expr } from "../ir.ts";
 import { lowerAs } from "./coerce.ts";

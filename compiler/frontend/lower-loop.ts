@@ -1,5 +1,5 @@
 /** Loops. A for loop that counts below a constant proves its index. */
-import ts from "typescript";
+import ts from "./typescript.cjs";
 import type { Expr, Local, Stmt } from "../ir.ts";
 import type { Scope } from "./front.ts";
 import { lowerExpressionStatement } from "./lower-assign.ts";

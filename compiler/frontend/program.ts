@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import ts from "typescript";
+import ts from "./typescript.cjs";
 import { type Diagnostic, refuse } from "../diagnostics.ts";
 import { type Loc, Source } from "../source.ts";
 
