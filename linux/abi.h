@@ -74,7 +74,7 @@ struct us_boot_info {
 
 #define US_HC(n) (0x55530000u + (n))
 #define US_HC_ATTACH		US_HC(1)	/* a kernel's module has found the VMM beneath it */
-#define US_HC_RELEASE_BEGIN	US_HC(2)	/* RDX: mask of CPUs that must each call RELEASE; waiting CPUs are released here */
+#define US_HC_RELEASE_BEGIN	US_HC(2)	/* RDX mask of online CPUs, each of which must then call RELEASE; the others are released here */
 #define US_HC_RELEASE		US_HC(3)	/* this CPU is bare when it returns 0; RDX: NMIs it must send itself */
 #define US_HC_STATUS		US_HC(4)	/* RDI buffer, RSI length >= sizeof(struct us_status) */
 #define US_HC_EVENTS		US_HC(5)	/* RDI buffer, RSI length, RDX first sequence number: struct us_events */

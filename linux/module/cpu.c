@@ -112,20 +112,27 @@ int us_capture_this(const struct us_region *region)
 
 /* ---- release -------------------------------------------------------------------- */
 
+/* What RELEASE_BEGIN is told, in the VMM's numbers, and what came of it. */
+struct beginning {
+	u64 online;
+	struct us_result answer;
+};
+
 static void release_begin(void *argument)
 {
-	*(struct us_result *)argument = us_hypercall(US_HC_RELEASE_BEGIN, 0, 0, 0);
+	struct beginning *beginning = argument;
+
+	beginning->answer = us_hypercall(US_HC_RELEASE_BEGIN, 0, 0, beginning->online);
 }
 
 /* Runs with interrupts off on each CPU. */
-static void release(void *argument)
+static void release(void *unused)
 {
-	const struct us_result *begun = argument;
 	struct processor *p = this_cpu_ptr(&processor);
 	struct us_result r;
 	u64 start;
 
-	if (!p->beneath || !(begun->value & BIT_ULL(p->number)))
+	if (!p->beneath)
 		return;
 	start = rdtsc();
 	r = us_leave(US_HC_RELEASE);
@@ -136,31 +143,29 @@ static void release(void *argument)
 		apic->send_IPI(smp_processor_id(), NMI_VECTOR);
 }
 
-/* Returns 0 when no CPU is left beneath the VMM; then the VMM's memory is nobody's. */
+/*
+ * Returns 0 when no CPU is left beneath the VMM; then the VMM's memory is nobody's. Captured CPUs that are
+ * offline here are let go by the VMM itself.
+ */
 int us_release_all(void)
 {
-	struct us_result begun = {};
+	struct beginning beginning = {};
 	unsigned int cpu, first = nr_cpu_ids;
-	u64 expected = 0;
 	int error = 0;
 
 	on_each_cpu(look, NULL, 1);
 	for_each_online_cpu(cpu) {
 		if (per_cpu(processor, cpu).beneath) {
 			first = min(first, cpu);
-			expected |= BIT_ULL(per_cpu(processor, cpu).number);
+			beginning.online |= BIT_ULL(per_cpu(processor, cpu).number);
 		}
 	}
 	if (first == nr_cpu_ids)
 		return 0;
-	smp_call_function_single(first, release_begin, &begun, 1);
-	if (begun.result != US_OK)
-		return us_errno(begun.result);
-	if (begun.value & ~expected) {
-		pr_err("the VMM waits for CPUs that are not online here: mask %#llx\n", begun.value & ~expected);
-		error = -EIO;
-	}
-	on_each_cpu(release, &begun, 1);
+	smp_call_function_single(first, release_begin, &beginning, 1);
+	if (beginning.answer.result != US_OK)
+		return us_errno(beginning.answer.result);
+	on_each_cpu(release, NULL, 1);
 	on_each_cpu(look, NULL, 1);
 	for_each_online_cpu(cpu) {
 		if (per_cpu(processor, cpu).beneath) {
