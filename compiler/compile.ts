@@ -1,4 +1,5 @@
 /** The compiler from end to end: front end, checks on the whole program, what is reachable, names. */
+import { checkEscape } from "./check-escape.ts";
 import { callGraph, checkRecursion } from "./check-recursion.ts";
 import type { Diagnostic } from "./diagnostics.ts";
 import type { Input } from "./frontend/program.ts";
@@ -18,6 +19,8 @@ export function compile(input: Input, roots: Roots): Compiled {
   const graph = callGraph(program);
   const recursion = checkRecursion(graph);
   if (recursion.length > 0) return { program, errors: recursion };
+  const escapes = checkEscape(graph);
+  if (escapes.length > 0) return { program, errors: escapes };
   const kept = keepReachable(program, graph, roots);
   assignNames(kept);
   return { program: kept, errors: [] };

@@ -28,11 +28,11 @@ type i32 = number & { readonly __w?: 'i32' };
 type u64 = bigint & { readonly __w?: 'u64' };
 type i64 = bigint & { readonly __w?: 'i64' };
 
-/** An address the VMM itself can dereference. */
-type HostVirtual = u64 & { readonly __a?: 'HostVirtual' };
 /** A physical address of the machine. */
 type HostPhysical = u64 & { readonly __a?: 'HostPhysical' };
-/** A physical address as an instance sees it. */
+/** An address that can be dereferenced. Memory is mapped at its own address, so a HostPhysical is one too. */
+type HostVirtual = u64 & { readonly __a?: 'HostVirtual' | 'HostPhysical' };
+/** A physical address as an instance sees it; not to be dereferenced without a translation. */
 type GuestPhysical = u64 & { readonly __a?: 'GuestPhysical' };
 
 /** Converts; a value outside the target's range traps. */
@@ -50,6 +50,8 @@ declare function wrapU8(value: number | bigint): u8;
 declare function wrapU16(value: number | bigint): u16;
 declare function wrapU32(value: number | bigint): u32;
 declare function wrapU64(value: number | bigint): u64;
+declare function wrapI8(value: number | bigint): i8;
+declare function wrapI16(value: number | bigint): i16;
 declare function wrapI32(value: number | bigint): i32;
 declare function wrapI64(value: number | bigint): i64;
 

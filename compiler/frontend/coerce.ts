@@ -32,7 +32,7 @@ function toInt(scope: Scope, value: Expr, type: IntType, node: ts.Node): Expr {
     if (from.kind === "literal") throw refuse.literalRange(loc, value.value, typeName(type), wrapped(value.value, type));
   }
   if (from.kind !== "int" || !sameInt(from, type)) throw mismatch(scope, from, type, node);
-  if (from.domain && type.domain && from.domain !== type.domain) throw refuse.domainMix(loc, from.domain, type.domain);
+  if (from.domain && type.domain && !isDomainOf(from.domain, type.domain)) throw refuse.domainMix(loc, from.domain, type.domain);
   if (type.enum && from.enum !== type.enum) throw refuse.wrongType(loc, typeName(from), typeName(type), `${node.getText()} as ${typeName(type)}`);
   return value;
 }
@@ -83,4 +83,9 @@ function advice(from: Type, to: Type, node: ts.Node): string | undefined {
   if (to.kind === "bool" && from.kind === "int") return `${text} !== ${from.bits === 64 ? "0n" : "0"}`;
   if (to.kind === "bool" && from.kind === "ref") return `${text} !== null`;
   return undefined;
+}
+
+/** Whether an address of one kind serves as another: memory is mapped at its own address, so physical ones can be dereferenced. */
+function isDomainOf(from: string, to: string): boolean {
+  return from === to || (from === "HostPhysical" && to === "HostVirtual");
 }

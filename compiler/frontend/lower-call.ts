@@ -15,7 +15,8 @@ export function lowerCall(scope: Scope, node: ts.CallExpression): Expr {
   const builtin = builtinName(scope, node);
   if (builtin) return lowerBuiltin(scope, node, builtin);
   const declaration = front.declarationOf(calleeName(scope, node));
-  if (!declaration || !ts.isFunctionDeclaration(declaration)) throw refuse.notCallable(front.loc(node.expression));
+  if (!declaration) throw refuse.unknownName(front.loc(node.expression), node.expression.getText());
+  if (!ts.isFunctionDeclaration(declaration)) throw refuse.notCallable(front.loc(node.expression));
   if (!scope.func) throw refuse.notConstant(front.loc(node));
   const global = globalOf(front, declaration, node);
   if (global.kind !== "func") throw refuse.notCallable(front.loc(node.expression));

@@ -2,7 +2,7 @@
 import ts from "./typescript.cjs";
 import { type Construct, refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, STRING, type Type, VOID, isAggregate, sameStorage, typeName } from "../ir.ts";
-import { mismatch, lowerAs, nonNull } from "./coerce.ts";
+import { coerce, mismatch, nonNull } from "./coerce.ts";
 import { BIGINT, NUMBER } from "./constants.ts";
 import type { Scope } from "./front.ts";
 import { lowerAsExpression } from "./lower-convert.ts";
@@ -84,13 +84,15 @@ function lowerBigInt(_scope: Scope, node: ts.BigIntLiteral): Expr {
 
 function lowerConditional(scope: Scope, node: ts.ConditionalExpression, expected: Type | undefined): Expr {
   const test = lowerCondition(scope, node.condition);
-  let yes = lowerExpression(scope, node.whenTrue, expected);
-  let no = lowerExpression(scope, node.whenFalse, expected);
+  const yes = lowerExpression(scope, node.whenTrue, expected);
+  const no = lowerExpression(scope, node.whenFalse, expected);
   if (test.kind === "const" && yes.kind === "const" && no.kind === "const") return test.value ? yes : no;
   const type = commonType(scope, node, yes, no, expected);
-  yes = lowerAs(scope, node.whenTrue, type);
-  no = lowerAs(scope, node.whenFalse, type);
-  return { kind: "conditional", type, test, yes, no };
+  return {
+    kind: "conditional", type, test,
+    yes: coerce(scope, yes, type, node.whenTrue),
+    no: coerce(scope, no, type, node.whenFalse),
+  };
 }
 
 function commonType(scope: Scope, node: ts.ConditionalExpression, yes: Expr, no: Expr, expected: Type | undefined): Type {

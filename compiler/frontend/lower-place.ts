@@ -138,7 +138,7 @@ function elementPlace(scope: Scope, node: ts.ElementAccessExpression): Place {
 
 function lowerIndex(scope: Scope, node: ts.Expression, length: number): Expr {
   const loc = scope.front.loc(node);
-  const index = lowerExpression(scope, node);
+  const index = lowerExpression(scope, node, INTS.u32);
   if (index.kind === "const" && index.type !== BOOL) {
     if (index.value < 0n || index.value >= BigInt(length)) throw refuse.indexRange(loc, index.value, length);
     return { ...index, type: INTS.u32 };
