@@ -1,24 +1,22 @@
 ; SPDX-License-Identifier: MIT
-; A bzImage whose payload is a kernel that is already unpacked.
+; A bzImage for machines in which every instruction counts.
 ;
-; Decompressing Debian's own bzImage takes minutes in an instruction-level emulator. This one carries
-; the same vmlinux, segment by segment and byte by byte, and only has to move it into place.
-; image/unpacked-kernel.ts assembles this file and appends the segments to it.
+; Decompressing Debian's own bzImage takes minutes in an instruction-level emulator: XZ is thrifty with
+; bytes, not with instructions. This one carries the same vmlinux, byte by byte, as LZ4, which costs about an
+; instruction a byte. image/unpacked-kernel.ts assembles this file and appends the kernel to it.
 ;
-; In memory (L = load address, any multiple of 2 MiB; T = L + 2 MiB):
+; In memory (L = load address, any multiple of 2 MiB; T = L + TARGET, another):
 ;
-;   L          L+PAYLOAD                T
-;   | stub     | segments, packed ...................|          as loaded
-;   | stub     |                        | text | data | bss |   as started
+;   L        L + PAYLOAD                  T
+;   | stub   | segments, compressed |     | text | data | bss |
 ;
-; Segments only ever move upwards, so moving the last one first, each from its end, loses nothing.
-; INIT_SIZE tells the loader how much room all that takes.
+; INIT_SIZE, from L, tells the loader how much room all that takes.
 ;
-; Defined by the caller: RELEASE (string), PAYLOAD_PARAGRAPHS, INIT_SIZE, PREFERRED, ENTRY (the entry's
-; offset from T), SEGMENTS (a file of SEGMENT lines, the last segment first).
+; Defined by the caller: RELEASE (string), PAYLOAD_PARAGRAPHS, TARGET, INIT_SIZE, PREFERRED (a good L), ENTRY
+; (the entry's offset from T), SEGMENTS (a file of SEGMENT lines).
 
 PAYLOAD         equ 0x8000      ; where the segments start in the protected-mode part
-TARGET          equ 0x200000    ; T - L
+ALIGNMENT       equ 0x200000    ; what a 64-bit kernel's address must be a multiple of
 SETUP_SECTORS   equ 7           ; after the boot sector; with it a page, so that alignment in the file is alignment in memory
 
 ; ---------------------------------------------------------------------------------------------------
@@ -52,10 +50,10 @@ section setup start=0 vstart=0
         db 0                    ; ext_loader_type
         dd 0                    ; cmd_line_ptr
         dd 0x7fffffff           ; initrd_addr_max
-        dd TARGET               ; kernel_alignment
+        dd ALIGNMENT            ; kernel_alignment
         db 1                    ; relocatable_kernel
         db 21                   ; min_alignment: 2 MiB
-        dw 1                    ; xloadflags: XLF_KERNEL_64
+        dw 3                    ; xloadflags: XLF_KERNEL_64, XLF_CAN_BE_LOADED_ABOVE_4G
         dd 2047                 ; cmdline_size
         dd 0                    ; hardware_subarch
         dq 0                    ; hardware_subarch_data
@@ -147,46 +145,104 @@ start64:
         xor     eax, eax
         mov     fs, eax
         mov     gs, eax
+        lea     rsp, [rel stack_end]
+        cld
         mov     r15, rsi                        ; boot_params
-        lea     rbp, [rel start32]              ; L
-        lea     r14, [rbp + TARGET]             ; T
+        lea     r13, [rel start32]              ; L
+        lea     r14, [r13 + TARGET]             ; T
         lea     rbx, [rel segments]
 .segment:
-        mov     rcx, [rbx + 16]                 ; quadwords that the file has
-        cmp     rcx, -1
-        je      .placed
-        mov     rsi, [rbx]
-        lea     rsi, [rbp + rsi]
-        mov     rdi, [rbx + 8]
-        lea     rdi, [r14 + rdi]
-        lea     rdx, [rdi + rcx * 8]            ; the segment's zeroes begin here
-        lea     rsi, [rsi + rcx * 8 - 8]
-        lea     rdi, [rdx - 8]
-        std
-        rep movsq
-        cld
-        mov     rdi, rdx
-        mov     rcx, [rbx + 24]                 ; quadwords of zeroes
+        mov     esi, [rbx]
+        test    esi, esi
+        jz      .placed
+        add     rsi, r13
+        mov     edi, [rbx + 4]
+        add     rdi, r14
+.block:
+        lodsd                                   ; a block's length; none ends the segment
+        test    eax, eax
+        jz      .zeroes
+        btr     eax, 31                         ; set if it is not compressed
+        jc      .stored
+        call    unpack_block
+        jmp     .block
+.stored:
+        mov     ecx, eax
+        rep movsb
+        jmp     .block
+.zeroes:
+        mov     ecx, [rbx + 8]
+        add     rcx, r14
+        sub     rcx, rdi
         xor     eax, eax
-        rep stosq
-        add     rbx, 32
+        rep stosb
+        add     rbx, 12
         jmp     .segment
 .placed:
         mov     rsi, r15
         lea     rax, [r14 + ENTRY]
         jmp     rax
 
-; SEGMENT offset in the payload, offset from T, bytes that the file has, bytes of zeroes after them
-%macro SEGMENT 4
-        dq PAYLOAD + %1, %2, (%3) / 8, (%4) / 8
+; Unpacks an LZ4 block of eax bytes at rsi to rdi; both are left at their ends. A block is a row of sequences:
+;
+;   token           literals' length << 4 | match's length - 4
+;   length, ...     if the literals' length is 15: more of it, up to and including the first byte that isn't 255
+;   literals
+;   offset          16 bits: how far back the match is. The block's last sequence ends before this
+;   length, ...     likewise, if the match's length is 15 + 4
+unpack_block:
+        lea     r8, [rsi + rax]
+.sequence:
+        movzx   edx, byte [rsi]
+        inc     rsi
+        mov     ecx, edx
+        shr     ecx, 4
+        and     edx, 15
+        cmp     ecx, 15
+        jne     .literals
+.more_literals:
+        movzx   eax, byte [rsi]
+        inc     rsi
+        add     ecx, eax
+        cmp     eax, 255
+        je      .more_literals
+.literals:
+        rep movsb
+        cmp     rsi, r8
+        jae     .done
+        movzx   r9d, word [rsi]
+        add     rsi, 2
+        cmp     edx, 15
+        jne     .match
+.more_match:
+        movzx   eax, byte [rsi]
+        inc     rsi
+        add     edx, eax
+        cmp     eax, 255
+        je      .more_match
+.match:
+        lea     ecx, [rdx + 4]
+        mov     r10, rsi
+        mov     rsi, rdi
+        sub     rsi, r9
+        rep movsb
+        mov     rsi, r10
+        jmp     .sequence
+.done:
+        ret
+
+; SEGMENT offset in the payload, where it begins and where it ends, zeroes included, both from T
+%macro SEGMENT 3
+        dd PAYLOAD + %1, %2, %3
 %endmacro
-        align   8
+        align   4
 segments:
 %include SEGMENTS
-        dq 0, 0, -1, 0
+        dd 0
 
         align   0x1000
 pml4:           times 0x1000 db 0
 pdpt:           times 0x1000 db 0
 page_directories: times 0x4000 db 0
-        times PAYLOAD - ($ - $$) db 0
+stack:          times PAYLOAD - ($ - $$) db 0
+stack_end:

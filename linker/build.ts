@@ -1,0 +1,76 @@
+/**
+ * Builds the VMM: dialect to C, C and assembly to objects, objects to an ELF file
+ * (for gdb) and the image that the loader takes. Does nothing when nothing changed.
+ *
+ *   npx tsx linker/build.ts [output directory, build/vmm]
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { crc32 } from "./crc32.ts";
+
+const root = join(import.meta.dirname, "..");
+const out = process.argv[2] ?? join(root, "build/vmm");
+
+/** Freestanding, position-independent without relocations, no FPU state to save, no red zone for exits to overwrite. */
+const C_FLAGS = [
+  "-std=gnu11", "-ffreestanding", "-fPIE", "-fvisibility=hidden", "-mgeneral-regs-only", "-mno-red-zone", "-fno-jump-tables",
+  "-fno-strict-aliasing", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fwrapv",
+  "-O2", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-I", root, "-I", out,
+];
+const PAGE = 4096;
+const CRC_OFFSET = 12;
+
+function run(command: string, args: string[]): void {
+  const result = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  if (result.status !== 0) throw new Error(`${command} failed${result.error ? `: ${result.error.message}` : ""}`);
+}
+
+function sources(): string[] {
+  const walk = (dir: string): string[] =>
+    readdirSync(join(root, dir), { withFileTypes: true }).flatMap((entry) =>
+      entry.isDirectory() ? walk(join(dir, entry.name)) : [join(dir, entry.name)]);
+  return ["vmm-src", "compiler", "boot", "linker"].flatMap(walk);
+}
+
+/** Whether `target` is newer than every source. */
+function isFresh(target: string): boolean {
+  if (!existsSync(target)) return false;
+  const time = statSync(target).mtimeMs;
+  return sources().every((file) => statSync(join(root, file)).mtimeMs <= time);
+}
+
+/** Puts the checksum of everything after the first page into the header (struct us_image_header). */
+function seal(image: string): void {
+  const bytes = readFileSync(image);
+  bytes.writeUInt32LE(crc32(bytes.subarray(PAGE)), CRC_OFFSET);
+  writeFileSync(image, bytes);
+}
+
+function build(): void {
+  mkdirSync(out, { recursive: true });
+  run(process.execPath, ["--import", "tsx", "compiler/cli.ts", "build", "vmm-src/entry/main.ts", "--out-dir", out, "--externals", "vmm-src/machine/intrinsics.h"]);
+  const objects = [join(out, "vmm.o")];
+  run("gcc", [...C_FLAGS, "-c", join(out, "vmm.c"), "-o", objects[0]!]);
+  for (const name of ["header", "enter", "exit", "interrupts", "release"]) {
+    const object = join(out, `${name}.o`);
+    run("nasm", ["-f", "elf64", "-g", "-Werror=all", "-I", `${out}/`, "-o", object, `boot/${name}.asm`]);
+    objects.push(object);
+  }
+  const elf = join(out, "vmm.elf");
+  run("ld", ["-nostdlib", "-static", "-z", "noexecstack", "--no-warn-rwx-segments", "-z", "max-page-size=4096", "-T", "linker/vmm.ld", "-o", elf, ...objects]);
+  const image = join(out, "vmm.img");
+  run("objcopy", ["-O", "binary", elf, image]);
+  seal(image);
+}
+
+if (!isFresh(join(out, "vmm.img"))) {
+  try {
+    build();
+  } catch (error) {
+    console.error(`vmm: ${(error as Error).message}`);
+    process.exit(1);
+  }
+  const size = execFileSync("size", [join(out, "vmm.elf")], { encoding: "utf8" }).split("\n")[1]!.trim().split(/\s+/);
+  console.log(`vmm: ${size[0]} bytes of text, ${size[2]} of zeroed storage`);
+}

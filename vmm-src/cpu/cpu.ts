@@ -1,0 +1,103 @@
+/**
+ * Processors and virtual CPUs. A processor (Cpu) carries one virtual CPU (Vcpu)
+ * at a time; which one, its instance decides. Everything here is vendor-neutral.
+ */
+import { CpuState, EXIT_COUNTERS } from '../abi.ts';
+
+/** What another processor may ask of one (cpu/kick.ts). */
+export enum Command {
+  NONE = 0,
+  /** Forget cached translations of the instance's memory. */
+  FLUSH = 1,
+  /** Wait in the VMM until let go. */
+  HOLD = 2,
+  /** Leave the current virtual CPU and carry Cpu.commandVcpu. */
+  SWITCH = 3,
+  /** Leave virtualization and halt; a native INIT then parks the processor. */
+  LEAVE = 4,
+}
+
+/** How a virtual CPU begins. */
+export enum StartKind {
+  /** Waiting for its instance's SIPI, all registers as after INIT (SDM Vol. 3A, table 11-1). */
+  WAIT_FOR_SIPI = 0,
+  /** In 64-bit mode at `startRip` with RSI = `startRsi`: Linux's 64-bit boot protocol. */
+  BOOT_64 = 1,
+}
+
+/** General registers by their number in instruction encodings: RAX RCX RDX RBX (RSP unused) RBP RSI RDI R8..R15. */
+export type Registers = FixedArray<u64, 16>;
+export const RAX = 0;
+export const RCX = 1;
+export const RDX = 2;
+export const RBX = 3;
+export const RSP = 4;
+export const RSI = 6;
+export const RDI = 7;
+
+/**
+ * The exit stub (boot/exit.asm) pushes the guest's registers straight into
+ * `registers`, so the first fields are an agreement with it.
+ * @asm
+ */
+export class Vcpu extends Struct {
+  registers: Registers;
+  /** Stack of the processor that carries this virtual CPU. */
+  stackTop: HostVirtual;
+  cpu: Cpu | null;
+  /** 0 until the first VM entry with its current VMCS state. */
+  launched: u32;
+  /** Number of its instance, from 1. */
+  instance: u32;
+  /** Processor number. */
+  index: u32;
+  start: StartKind;
+  startRip: GuestPhysical;
+  startRsi: GuestPhysical;
+  startCr3: GuestPhysical;
+  startGdt: GuestPhysical;
+  /** ICR high word and LDR as the guest wrote them, while its local APIC is guarded. */
+  icrHigh: u32;
+  ldr: u32;
+  /** An NMI that could not be injected beside another event waits here. */
+  nmiPending: u32;
+  reserved: u32;
+  exits: FixedArray<u64, 80>;
+}
+assertLayout<Vcpu>(848, { stackTop: 128, cpu: 136, launched: 144, exits: 208 });
+assertStatic(EXIT_COUNTERS === 80);
+
+/** @asm */
+export class Cpu extends Struct {
+  /** NMIs that arrived while the VMM ran and are not yet handed to the guest. */
+  nmiCount: u32;
+  index: u32;
+  apicId: u32;
+  state: CpuState;
+  vcpu: Vcpu | null;
+  commandVcpu: Vcpu | null;
+  command: Command;
+  /** INITs still to come of commands that were carried out while polling. */
+  strayInits: u32;
+  /** 1 while held. */
+  held: u32;
+  reserved: u32;
+  cr4AtCapture: u64;
+}
+assertLayout<Cpu>(56, { vcpu: 16 });
+
+export const cpus: FixedArray<Cpu, 32> = zeroed(64);
+/** One per instance and processor. */
+export const vcpus: FixedArray<FixedArray<Vcpu, 32>, 2> = zeroed(64);
+
+/** The virtual CPU of an instance (from 1) on a processor. */
+export function vcpuOf(instance: u32, cpu: u32): Vcpu {
+  return vcpus[instance - 1][cpu];
+}
+
+/** The processor that carries a virtual CPU now. */
+export function cpuOf(vcpu: Vcpu): Cpu {
+  const cpu = vcpu.cpu;
+  if (cpu === null) unreachable();
+  return cpu;
+}

@@ -1,0 +1,115 @@
+/**
+ * How one processor makes another do something in the VMM. The order is left in
+ * its mailbox; INIT makes it exit if it runs a guest, SIPI if it waits for one
+ * (INIT is blocked there: SDM Vol. 3C, 26.2 "Other causes of VM exits"). Neither
+ * reaches the guest.
+ */
+import { CpuState, MAX_CPUS } from '../abi.ts';
+import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
+import { pause } from '../machine/intrinsics.ts';
+import { Command, Cpu, Vcpu, cpuOf, cpus } from './cpu.ts';
+import { sendIpi } from './local-apic.ts';
+import { flushMemoryMap } from './vmx/guest.ts';
+
+let lockHeld: u32 = 0;
+let holding: u32 = 0;
+
+function isWaiting(cpu: Cpu): boolean {
+  return cpu.state === CpuState.WAITING || cpu.state === CpuState.PARKED;
+}
+
+function signal(cpu: Cpu): void {
+  if (isWaiting(cpu)) sendIpi(cpu.apicId, ICR_MODE_STARTUP | ICR_ASSERT);
+  else sendIpi(cpu.apicId, ICR_MODE_INIT | ICR_LEVEL | ICR_ASSERT);
+}
+
+/** A waiting processor that was just on its way into the wait may have missed its SIPI: ask again after this many polls. */
+const SIGNAL_AGAIN: u32 = 100000;
+
+/** Orders and waits until the other processor has taken the order up. */
+function order(cpu: Cpu, command: Command): void {
+  atomicStore(cpu.command, command);
+  signal(cpu);
+  let polls: u32 = 0;
+  while (atomicLoad(cpu.command) !== Command.NONE) {
+    pause();
+    polls++;
+    if (polls % SIGNAL_AGAIN === 0 && isWaiting(cpu)) signal(cpu);
+  }
+}
+
+/** Makes a processor carry another virtual CPU, from its start. */
+export function orderSwitch(cpu: Cpu, vcpu: Vcpu): void {
+  cpu.commandVcpu = vcpu;
+  order(cpu, Command.SWITCH);
+}
+
+/** Makes a processor leave virtualization and halt. */
+export function orderLeave(cpu: Cpu): void {
+  order(cpu, Command.LEAVE);
+}
+
+/** Whether the order that made `cpu` exit is one that it can carry out and go on as before. */
+function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
+  const command = atomicLoad(cpu.command);
+  if (command === Command.FLUSH) flushMemoryMap(vcpu);
+  else if (command === Command.HOLD) cpu.held = 1;
+  else return false;
+  atomicStore(cpu.command, Command.NONE);
+  while (cpu.held !== 0 && atomicLoad(holding) !== 0) pause();
+  if (command === Command.HOLD) flushMemoryMap(vcpu);
+  cpu.held = 0;
+  return true;
+}
+
+/** Exits by INIT or SIPI: what is asked of this processor. FLUSH: it has been carried out; NONE: the signal is the guest's own. */
+export function takeOrder(vcpu: Vcpu): Command {
+  const cpu = cpuOf(vcpu);
+  if (carryOutInPlace(cpu, vcpu)) return Command.FLUSH;
+  const command = atomicLoad(cpu.command);
+  if (command !== Command.NONE) return command;
+  if (cpu.strayInits === 0) return Command.NONE;
+  cpu.strayInits--;
+  return Command.FLUSH;
+}
+
+/** The other processor goes on: its order is taken up. */
+export function finishOrder(cpu: Cpu): void {
+  atomicStore(cpu.command, Command.NONE);
+}
+
+/**
+ * Takes the one lock of the VMM's instances and partition. Whoever waits for it
+ * carries out orders meanwhile, since the holder may be waiting for this
+ * processor. False: there is an order that ends this virtual CPU's turn; give up
+ * and let the guest repeat what it asked for.
+ */
+export function lock(vcpu: Vcpu): boolean {
+  const cpu = cpuOf(vcpu);
+  while (atomicExchange(lockHeld, 1) !== 0) {
+    if (carryOutInPlace(cpu, vcpu)) cpu.strayInits++;
+    else if (atomicLoad(cpu.command) !== Command.NONE) return false;
+    pause();
+  }
+  return true;
+}
+
+export function unlock(): void {
+  atomicStore(lockHeld, 0);
+}
+
+/** Holds every other processor that runs an instance (from 1; 0: any), for a change that must not be seen half done. */
+export function holdOthers(self: Cpu, instance: u32): void {
+  atomicStore(holding, 1);
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const cpu = cpus[i];
+    const vcpu = cpu.vcpu;
+    if (vcpu === null || cpu.index === self.index || cpu.state !== CpuState.RUNNING) continue;
+    if (instance === 0 || vcpu.instance === instance) order(cpu, Command.HOLD);
+  }
+}
+
+/** Lets the held go on; each forgets its cached translations first. */
+export function letGo(): void {
+  atomicStore(holding, 0);
+}

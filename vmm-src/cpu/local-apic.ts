@@ -1,0 +1,101 @@
+/**
+ * The local APIC of the processor that runs this, as the VMM uses it: to signal
+ * other processors, and to hand a processor over with nothing pending in it.
+ * Works in xAPIC and x2APIC mode (SDM Vol. 3A, 12.4 and 12.12).
+ */
+import {
+  APIC_DEFAULT_BASE, APIC_DFR, APIC_EOI, APIC_ICR_HIGH, APIC_ICR_LOW, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LDR,
+  APIC_LVT_ERROR, APIC_LVT_TIMER, APIC_SVR, APIC_TPR, ICR_ASSERT, ICR_BUSY, ICR_SHORTHAND_SELF, LVT_MASKED, SVR_ENABLE,
+  SVR_RESET,
+} from '../machine/apic.ts';
+import { acceptInterrupts, pause, readMsr, writeMsr } from '../machine/intrinsics.ts';
+import { APIC_BASE_X2APIC, IA32_APIC_BASE, X2APIC_MSR_BASE } from '../machine/msr.ts';
+
+const X2APIC_DESTINATION_SHIFT: u64 = 32n;
+const XAPIC_DESTINATION_SHIFT: u32 = 24;
+const FLAT_MODEL: u32 = 0xffffffff;
+const ICR_POLLS: u32 = 100000;
+
+export function isX2apic(): boolean {
+  return (readMsr(IA32_APIC_BASE) & APIC_BASE_X2APIC) !== 0n;
+}
+
+export function readApic(register: u32): u32 {
+  if (isX2apic()) return wrapU32(readMsr(X2APIC_MSR_BASE + (register >> 4)));
+  return load32(APIC_DEFAULT_BASE + u64(register));
+}
+
+export function writeApic(register: u32, value: u32): void {
+  if (isX2apic()) writeMsr(X2APIC_MSR_BASE + (register >> 4), u64(value));
+  else store32(APIC_DEFAULT_BASE + u64(register), value);
+}
+
+function waitForDelivery(): void {
+  for (let i: u32 = 0; i < ICR_POLLS; i++) {
+    if ((load32(APIC_DEFAULT_BASE + u64(APIC_ICR_LOW)) & ICR_BUSY) === 0) return;
+    pause();
+  }
+}
+
+/**
+ * Sends an interprocessor interrupt with a physical destination. A guest may be
+ * between its two ICR writes, so the high word is left as it was found.
+ */
+export function sendIpi(apicId: u32, command: u32): void {
+  if (isX2apic()) {
+    writeMsr(X2APIC_MSR_BASE + (APIC_ICR_LOW >> 4), (u64(apicId) << X2APIC_DESTINATION_SHIFT) | u64(command));
+    return;
+  }
+  const high = readApic(APIC_ICR_HIGH);
+  waitForDelivery();
+  writeApic(APIC_ICR_HIGH, apicId << XAPIC_DESTINATION_SHIFT);
+  writeApic(APIC_ICR_LOW, command);
+  waitForDelivery();
+  writeApic(APIC_ICR_HIGH, high);
+}
+
+/** Raises a vector on this processor: how the VMM's own devices interrupt an instance that holds its APIC. */
+export function sendSelf(vector: u32): void {
+  if (isX2apic()) writeMsr(X2APIC_MSR_BASE + (APIC_ICR_LOW >> 4), u64(ICR_SHORTHAND_SELF | ICR_ASSERT | vector));
+  else {
+    waitForDelivery();
+    writeApic(APIC_ICR_LOW, ICR_SHORTHAND_SELF | ICR_ASSERT | vector);
+  }
+}
+
+function anyBit(register: u32): boolean {
+  for (let i: u32 = 0; i < 8; i++) {
+    if (readApic(register + 16 * i) !== 0) return true;
+  }
+  return false;
+}
+
+const DRAIN_ROUNDS: u32 = 512;
+
+/**
+ * Puts the local APIC into the state after INIT (12.4.7.3), so that its next
+ * holder finds nothing of the last one's: sources masked, requests taken and
+ * acknowledged by the VMM's own handler, then the APIC disabled by software.
+ */
+export function resetLocalApic(): void {
+  writeApic(APIC_INITIAL_COUNT, 0);
+  for (let lvt: u32 = APIC_LVT_TIMER; lvt <= APIC_LVT_ERROR; lvt += 16) writeApic(lvt, readApic(lvt) | LVT_MASKED);
+  writeApic(APIC_TPR, 0);
+  writeApic(APIC_SVR, SVR_RESET | SVR_ENABLE);
+  for (let i: u32 = 0; i < DRAIN_ROUNDS; i++) {
+    if (anyBit(APIC_ISR)) writeApic(APIC_EOI, 0);
+    else if (anyBit(APIC_IRR)) acceptInterrupts();
+    else break;
+  }
+  for (let lvt: u32 = APIC_LVT_TIMER; lvt <= APIC_LVT_ERROR; lvt += 16) writeApic(lvt, LVT_MASKED);
+  if (!isX2apic()) {
+    writeApic(APIC_LDR, 0);
+    writeApic(APIC_DFR, FLAT_MODEL);
+  }
+  writeApic(APIC_SVR, SVR_RESET);
+}
+
+/** Acknowledges an interrupt that arrived while the VMM drained the APIC. @entry */
+export function acknowledgeInterrupt(): void {
+  writeApic(APIC_EOI, 0);
+}

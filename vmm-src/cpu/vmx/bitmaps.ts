@@ -1,0 +1,47 @@
+/**
+ * Which I/O ports and MSRs of an instance exit (SDM Vol. 3C, 26.6.4 and 26.6.9).
+ * One bit each, set means exit.
+ */
+type IoBitmap = FixedArray<FixedArray<u8, 4096>, 2>;
+const ioBitmaps: FixedArray<IoBitmap, 2> = zeroed(4096);
+/** Four bitmaps of 1 KiB: read low, read high, write low, write high. */
+type MsrBitmap = FixedArray<u8, 4096>;
+const msrBitmaps: FixedArray<MsrBitmap, 2> = zeroed(4096);
+const MSR_HIGH_BASE: u32 = 0xc0000000;
+const MSR_HIGH_OFFSET: u32 = 1024;
+const MSR_WRITE_OFFSET: u32 = 2048;
+
+/** Physical address of bitmap A (ports below 0x8000) or B. */
+export function ioBitmap(instance: u32, half: u32): HostPhysical {
+  return u64(addressOf(ioBitmaps[instance - 1][half]));
+}
+
+export function msrBitmap(instance: u32): HostPhysical {
+  return u64(addressOf(msrBitmaps[instance - 1]));
+}
+
+/** Makes `count` ports from `first` exit, or not. */
+export function trapPorts(instance: u32, first: u16, count: u32, trap: boolean): void {
+  for (let i: u32 = 0; i < count; i++) {
+    const port: u32 = u32(first) + i;
+    const half = ioBitmaps[instance - 1][(port >> 15) & 1];
+    const byte: u32 = (port & 0x7fff) >> 3;
+    const bit: u8 = wrapU8(u32(1) << (port & 7));
+    half[byte] = trap ? half[byte] | bit : half[byte] & ~bit;
+  }
+}
+
+/** Makes every port exit, or none. */
+export function trapAllPorts(instance: u32, trap: boolean): void {
+  fillBytes(addressOf(ioBitmaps[instance - 1]), trap ? 0xff : 0, 8192n);
+}
+
+/** Makes writes of one MSR exit, or not. */
+export function trapMsrWrite(instance: u32, index: u32, trap: boolean): void {
+  const low: u32 = index & 0x1fff;
+  const half: u32 = index >= MSR_HIGH_BASE ? MSR_HIGH_OFFSET : 0;
+  const byte: u32 = MSR_WRITE_OFFSET + half + (low >> 3);
+  const bit: u8 = wrapU8(u32(1) << (low & 7));
+  const map = msrBitmaps[instance - 1];
+  map[byte] = trap ? map[byte] | bit : map[byte] & ~bit;
+}

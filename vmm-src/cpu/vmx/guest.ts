@@ -1,0 +1,167 @@
+/**
+ * The running guest as exit handlers see it: registers, events, stepping over an
+ * instruction. These act on the current VMCS, so only on the virtual CPU whose
+ * exit is being handled. Nothing above cpu/ touches a VMCS field.
+ */
+import { Cpu, RSP, Vcpu, cpuOf } from '../cpu.ts';
+import { invept, invvpid, vmread, vmwrite } from '../../machine/intrinsics.ts';
+import { CR0_NE, CR0_PG, CR4_VMXE, DEBUGCTL_BTF, RFLAGS_TF, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
+import { EFER_LMA, EFER_LME } from '../../machine/msr.ts';
+import {
+  BLOCKING_BY_STI_OR_MOV_SS, ENTRY_IA32E_GUEST, INTERRUPTION_DELIVER_CODE, INTERRUPTION_REINJECT, INTERRUPTION_TYPE_EXCEPTION,
+  INTERRUPTION_TYPE_NMI, INTERRUPTION_VALID, PENDING_DEBUG_BS, PIN_PREEMPTION_TIMER, PROCESSOR_MONITOR_TRAP_FLAG,
+  RIGHTS_LONG_MODE, Vmcs,
+} from '../../machine/vmcs.ts';
+import { eptPointer } from './ept.ts';
+import { vpidOf } from './vmcs.ts';
+
+export function guestRip(): u64 {
+  return vmread(Vmcs.GUEST_RIP);
+}
+
+export function guestCr0(): u64 {
+  return vmread(Vmcs.GUEST_CR0);
+}
+
+export function guestCr3(): u64 {
+  return vmread(Vmcs.GUEST_CR3);
+}
+
+export function guestCr4(): u64 {
+  return vmread(Vmcs.GUEST_CR4);
+}
+
+/** Current privilege level: DPL of SS (SDM Vol. 3C, 26.4.1). */
+export function guestCpl(): u32 {
+  return (wrapU32(vmread(Vmcs.GUEST_SS_ACCESS_RIGHTS)) >> 5) & 3;
+}
+
+/** Whether the guest executes 64-bit code. */
+export function guestIs64Bit(): boolean {
+  return (vmread(Vmcs.GUEST_CS_ACCESS_RIGHTS) & RIGHTS_LONG_MODE) !== 0n;
+}
+
+/** General register by encoding number, RSP included. */
+export function guestRegister(vcpu: Vcpu, index: u32): u64 {
+  return index === RSP ? vmread(Vmcs.GUEST_RSP) : vcpu.registers[index & 15];
+}
+
+export function setGuestRegister(vcpu: Vcpu, index: u32, value: u64): void {
+  if (index === RSP) vmwrite(Vmcs.GUEST_RSP, value);
+  else vcpu.registers[index & 15] = value;
+}
+
+/** Goes on after the instruction, `length` bytes on, as if it had executed. */
+export function skipInstruction(length: u64): void {
+  vmwrite(Vmcs.GUEST_RIP, vmread(Vmcs.GUEST_RIP) + length);
+  const blocking = vmread(Vmcs.GUEST_INTERRUPTIBILITY);
+  if ((blocking & BLOCKING_BY_STI_OR_MOV_SS) !== 0n) {
+    vmwrite(Vmcs.GUEST_INTERRUPTIBILITY, blocking & ~BLOCKING_BY_STI_OR_MOV_SS);
+  }
+  if ((vmread(Vmcs.GUEST_RFLAGS) & RFLAGS_TF) !== 0n && (vmread(Vmcs.GUEST_DEBUGCTL) & DEBUGCTL_BTF) === 0n) {
+    vmwrite(Vmcs.GUEST_PENDING_DEBUG, vmread(Vmcs.GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+  }
+}
+
+/** The instruction that exited is done. */
+export function advance(): void {
+  skipInstruction(vmread(Vmcs.EXIT_INSTRUCTION_LENGTH));
+}
+
+function injectException(vector: u32, hasCode: boolean): void {
+  const code: u32 = hasCode ? INTERRUPTION_DELIVER_CODE : 0;
+  vmwrite(Vmcs.VM_ENTRY_EXCEPTION_ERROR_CODE, 0n);
+  vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_EXCEPTION | code | vector));
+}
+
+/** General protection, error code 0. */
+export function injectGp(): void {
+  injectException(VECTOR_GP, true);
+}
+
+export function injectUd(): void {
+  injectException(VECTOR_UD, false);
+}
+
+/** An event whose delivery this exit interrupted is delivered again at the next entry (SDM Vol. 3C, 28.2.4). */
+export function reinjectInterrupted(): void {
+  const event = vmread(Vmcs.IDT_VECTORING_INFO);
+  if ((event & u64(INTERRUPTION_VALID)) === 0n) return;
+  vmwrite(Vmcs.VM_ENTRY_EXCEPTION_ERROR_CODE, vmread(Vmcs.IDT_VECTORING_ERROR_CODE));
+  vmwrite(Vmcs.VM_ENTRY_INSTRUCTION_LENGTH, vmread(Vmcs.EXIT_INSTRUCTION_LENGTH));
+  vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, event & INTERRUPTION_REINJECT);
+}
+
+function setMonitorTrap(on: boolean): void {
+  const controls = wrapU32(vmread(Vmcs.PROCESSOR_BASED_CONTROLS));
+  const next: u32 = on ? controls | PROCESSOR_MONITOR_TRAP_FLAG : controls & ~PROCESSOR_MONITOR_TRAP_FLAG;
+  vmwrite(Vmcs.PROCESSOR_BASED_CONTROLS, u64(next));
+}
+
+/**
+ * Hands an NMI that arrived in the VMM to the guest. When another event already
+ * waits for the next entry, the NMI follows one instruction boundary later.
+ * Called by the exit stub with every VM entry that finds Cpu.nmiCount set.
+ * @entry
+ */
+export function deliverNmi(vcpu: Vcpu): void {
+  const cpu: Cpu = cpuOf(vcpu);
+  atomicStore(cpu.nmiCount, 0);
+  if ((vmread(Vmcs.VM_ENTRY_INTERRUPTION_INFO) & u64(INTERRUPTION_VALID)) === 0n) {
+    vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_NMI | VECTOR_NMI));
+    return;
+  }
+  vcpu.nmiPending = 1;
+  setMonitorTrap(true);
+}
+
+/** The monitor-trap exit that deliverNmi asked for. */
+export function deliverPendingNmi(vcpu: Vcpu): void {
+  setMonitorTrap(false);
+  if (vcpu.nmiPending === 0) return;
+  vcpu.nmiPending = 0;
+  deliverNmi(vcpu);
+}
+
+/** NMIs that this virtual CPU must still get, when it leaves the VMM. */
+export function undeliveredNmis(vcpu: Vcpu): u32 {
+  const waiting = vmread(Vmcs.VM_ENTRY_INTERRUPTION_INFO);
+  const isNmi = (waiting & u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_EXCEPTION)) === u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_NMI);
+  return vcpu.nmiPending + (isNmi ? 1 : 0);
+}
+
+/** A MOV to CR0 that changes NE, which VMX keeps set. Follows the mode switch that PG means. */
+export function writeGuestCr0(value: u64): void {
+  const before = vmread(Vmcs.GUEST_CR0);
+  vmwrite(Vmcs.CR0_SHADOW, value);
+  vmwrite(Vmcs.GUEST_CR0, value | CR0_NE);
+  if (((before ^ value) & CR0_PG) === 0n) return;
+  const efer = vmread(Vmcs.GUEST_EFER);
+  const long = (value & CR0_PG) !== 0n && (efer & EFER_LME) !== 0n;
+  const entry = vmread(Vmcs.VM_ENTRY_CONTROLS);
+  vmwrite(Vmcs.GUEST_EFER, long ? efer | EFER_LMA : efer & ~EFER_LMA);
+  vmwrite(Vmcs.VM_ENTRY_CONTROLS, long ? entry | u64(ENTRY_IA32E_GUEST) : entry & ~u64(ENTRY_IA32E_GUEST));
+}
+
+/** A MOV to CR4 that changes VMXE: the guest sees what it wrote, the processor keeps VMXE. */
+export function writeGuestCr4(vcpu: Vcpu, value: u64): void {
+  vmwrite(Vmcs.CR4_SHADOW, value);
+  vmwrite(Vmcs.GUEST_CR4, value | CR4_VMXE);
+  invvpid(vpidOf(vcpu));
+}
+
+/** Forgets what this processor has cached of the instance's memory map. */
+export function flushMemoryMap(vcpu: Vcpu): void {
+  invept(eptPointer(vcpu.instance));
+}
+
+/** Exits after `ticks` of the preemption timer (TSC >> rate of IA32_VMX_MISC), and again after each restart; 0 turns it off. */
+export function setPreemptionTimer(ticks: u32): void {
+  const pin = wrapU32(vmread(Vmcs.PIN_BASED_CONTROLS));
+  if (ticks === 0) {
+    vmwrite(Vmcs.PIN_BASED_CONTROLS, u64(pin & ~PIN_PREEMPTION_TIMER));
+    return;
+  }
+  vmwrite(Vmcs.PREEMPTION_TIMER, u64(ticks));
+  vmwrite(Vmcs.PIN_BASED_CONTROLS, u64(pin | PIN_PREEMPTION_TIMER));
+}

@@ -1,0 +1,157 @@
+/**
+ * Guest states that do not come from a running kernel: after INIT, after SIPI,
+ * and the 64-bit entry of Linux's boot protocol.
+ */
+import { CpuState } from '../../abi.ts';
+import { clearVectorState, invept, invvpid, readCr4, vmwrite, xsetbv } from '../../machine/intrinsics.ts';
+import {
+  CR0_CD, CR0_ET, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR4_OSXSAVE, CR4_PAE, CR4_VMXE, DR7_RESET, RFLAGS_RESERVED1,
+} from '../../machine/registers.ts';
+import { EFER_LMA, EFER_LME } from '../../machine/msr.ts';
+import {
+  ACTIVITY_ACTIVE, ACTIVITY_WAIT_FOR_SIPI, RIGHTS_BUSY_TSS, RIGHTS_CODE16, RIGHTS_CODE64, RIGHTS_DATA16, RIGHTS_DATA32,
+  RIGHTS_LDT, VMCS_SEGMENT_STEP, Vmcs,
+} from '../../machine/vmcs.ts';
+import { Cpu, RDX, RSI, StartKind, Vcpu, cpuOf } from '../cpu.ts';
+import { controls } from './controls.ts';
+import { eptPointer } from './ept.ts';
+import { stackTop } from './host.ts';
+import { activateVmcs, vpidOf, writeFixedFields } from './vmcs.ts';
+import { ENTRY_IA32E_GUEST } from '../../machine/vmcs.ts';
+
+/** EDX after INIT: family 6, and nothing else that software may rely on (SDM Vol. 3A, table 11-1). */
+const EDX_AFTER_INIT: u64 = 0x600n;
+const CR0_AFTER_INIT: u64 = CR0_CD | CR0_NW | CR0_ET;
+const CS_AFTER_INIT: u64 = 0xf000n;
+const CS_BASE_AFTER_INIT: u64 = 0xffff0000n;
+const RIP_AFTER_INIT: u64 = 0xfff0n;
+const LIMIT_64K: u64 = 0xffffn;
+/** Selectors of the boot protocol: __BOOT_CS and __BOOT_DS (Linux, Documentation/arch/x86/boot.rst). */
+const BOOT_CS: u64 = 0x10n;
+const BOOT_DS: u64 = 0x18n;
+const BOOT_GDT_LIMIT: u64 = 0x1fn;
+
+function clearRegisters(vcpu: Vcpu): void {
+  for (let i: u32 = 0; i < 16; i++) vcpu.registers[i] = 0n;
+}
+
+function writeSegment(number: u32, selector: u64, base: u64, limit: u64, rights: u64): void {
+  const step: u32 = number * VMCS_SEGMENT_STEP;
+  vmwrite(Vmcs.GUEST_ES_SELECTOR + step, selector);
+  vmwrite(Vmcs.GUEST_ES_BASE + step, base);
+  vmwrite(Vmcs.GUEST_ES_LIMIT + step, limit);
+  vmwrite(Vmcs.GUEST_ES_ACCESS_RIGHTS + step, rights);
+}
+
+function writeTables(gdt: u64, gdtLimit: u64, idtLimit: u64): void {
+  vmwrite(Vmcs.GUEST_GDTR_BASE, gdt);
+  vmwrite(Vmcs.GUEST_GDTR_LIMIT, gdtLimit);
+  vmwrite(Vmcs.GUEST_IDTR_BASE, 0n);
+  vmwrite(Vmcs.GUEST_IDTR_LIMIT, idtLimit);
+}
+
+/** What INIT and a fresh boot have in common. */
+function writeCommon(rip: u64): void {
+  vmwrite(Vmcs.GUEST_RIP, rip);
+  vmwrite(Vmcs.GUEST_RSP, 0n);
+  vmwrite(Vmcs.GUEST_RFLAGS, RFLAGS_RESERVED1);
+  vmwrite(Vmcs.GUEST_DR7, DR7_RESET);
+  vmwrite(Vmcs.GUEST_DEBUGCTL, 0n);
+  vmwrite(Vmcs.GUEST_SYSENTER_CS, 0n);
+  vmwrite(Vmcs.GUEST_SYSENTER_ESP, 0n);
+  vmwrite(Vmcs.GUEST_SYSENTER_EIP, 0n);
+  vmwrite(Vmcs.GUEST_PENDING_DEBUG, 0n);
+  vmwrite(Vmcs.GUEST_INTERRUPTIBILITY, 0n);
+  vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, 0n);
+}
+
+/** Registers as INIT leaves them (SDM Vol. 3A, table 11-1). */
+export function resetAfterInit(vcpu: Vcpu): void {
+  clearRegisters(vcpu);
+  vcpu.registers[RDX] = EDX_AFTER_INIT;
+  writeCommon(RIP_AFTER_INIT);
+  vmwrite(Vmcs.GUEST_CR0, CR0_ET | CR0_NE);
+  vmwrite(Vmcs.CR0_SHADOW, CR0_AFTER_INIT | CR0_NE);
+  vmwrite(Vmcs.GUEST_CR3, 0n);
+  vmwrite(Vmcs.GUEST_CR4, CR4_VMXE);
+  vmwrite(Vmcs.CR4_SHADOW, 0n);
+  vmwrite(Vmcs.GUEST_EFER, 0n);
+  vmwrite(Vmcs.VM_ENTRY_CONTROLS, u64(controls.entry & ~ENTRY_IA32E_GUEST));
+  writeSegment(1, CS_AFTER_INIT, CS_BASE_AFTER_INIT, LIMIT_64K, RIGHTS_CODE16);
+  writeSegment(0, 0n, 0n, LIMIT_64K, RIGHTS_DATA16);
+  for (let i: u32 = 2; i < 6; i++) writeSegment(i, 0n, 0n, LIMIT_64K, RIGHTS_DATA16);
+  writeSegment(6, 0n, 0n, LIMIT_64K, RIGHTS_LDT);
+  writeSegment(7, 0n, 0n, LIMIT_64K, RIGHTS_BUSY_TSS);
+  writeTables(0n, LIMIT_64K, LIMIT_64K);
+  invvpid(vpidOf(vcpu));
+}
+
+/**
+ * The INIT exit. A SIPI that arrives while the VMM runs is lost, and Linux sends
+ * it a few hundred instructions later: so only what makes the processor wait is
+ * written here, the rest when the SIPI is there.
+ */
+export function waitForSipi(cpu: Cpu): void {
+  vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
+  vmwrite(Vmcs.GUEST_INTERRUPTIBILITY, 0n);
+  vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, 0n);
+  cpu.state = CpuState.WAITING;
+}
+
+/** The SIPI exit: real mode at vector << 12. */
+export function startAtVector(vcpu: Vcpu, vector: u64): void {
+  resetAfterInit(vcpu);
+  vmwrite(Vmcs.GUEST_CS_SELECTOR, vector << 8n);
+  vmwrite(Vmcs.GUEST_CS_BASE, vector << 12n);
+  vmwrite(Vmcs.GUEST_RIP, 0n);
+  vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+  invept(eptPointer(vcpu.instance));
+  cpuOf(vcpu).state = CpuState.RUNNING;
+}
+
+function writeBoot64(vcpu: Vcpu): void {
+  clearRegisters(vcpu);
+  vcpu.registers[RSI] = vcpu.startRsi;
+  writeCommon(vcpu.startRip);
+  vmwrite(Vmcs.GUEST_CR0, CR0_PG | CR0_NE | CR0_ET | CR0_PE);
+  vmwrite(Vmcs.CR0_SHADOW, CR0_PG | CR0_NE | CR0_ET | CR0_PE);
+  vmwrite(Vmcs.GUEST_CR3, vcpu.startCr3);
+  vmwrite(Vmcs.GUEST_CR4, CR4_PAE | CR4_VMXE);
+  vmwrite(Vmcs.CR4_SHADOW, CR4_PAE);
+  vmwrite(Vmcs.GUEST_EFER, EFER_LME | EFER_LMA);
+  vmwrite(Vmcs.VM_ENTRY_CONTROLS, u64(controls.entry));
+  writeSegment(1, BOOT_CS, 0n, 0xffffffffn, RIGHTS_CODE64);
+  writeSegment(0, BOOT_DS, 0n, 0xffffffffn, RIGHTS_DATA32);
+  for (let i: u32 = 2; i < 6; i++) writeSegment(i, BOOT_DS, 0n, 0xffffffffn, RIGHTS_DATA32);
+  writeSegment(6, 0n, 0n, LIMIT_64K, RIGHTS_LDT);
+  writeSegment(7, 0n, 0n, LIMIT_64K, RIGHTS_BUSY_TSS);
+  writeTables(vcpu.startGdt, BOOT_GDT_LIMIT, 0n);
+  vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
+}
+
+/** XCR0 after RESET: x87 only. */
+function resetVectorState(): void {
+  clearVectorState();
+  if ((readCr4() & CR4_OSXSAVE) !== 0n) xsetbv(0, 1n);
+}
+
+/** Makes this processor carry another virtual CPU, from its start; the caller has retired the one before. */
+export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
+  vcpu.cpu = cpu;
+  vcpu.stackTop = stackTop(cpu.index);
+  vcpu.nmiPending = 0;
+  cpu.vcpu = vcpu;
+  if (!activateVmcs(vcpu)) return false;
+  writeFixedFields(vcpu, cpu, readCr4());
+  resetVectorState();
+  if (vcpu.start === StartKind.BOOT_64) {
+    writeBoot64(vcpu);
+    cpu.state = CpuState.RUNNING;
+  } else {
+    resetAfterInit(vcpu);
+    waitForSipi(cpu);
+  }
+  invept(eptPointer(vcpu.instance));
+  invvpid(vpidOf(vcpu));
+  return true;
+}

@@ -1,0 +1,199 @@
+/**
+ * The PC's legacy devices as an instance sees them that holds none: PIC, PIT, port
+ * 61, RTC, keyboard controller, ACPI registers, all by I/O port. Each answers
+ * what an idle device of its kind would, keeps what is written, and is handed
+ * over with that. What answers sufficed was measured, not guessed.
+ */
+import { portIn8, portOut8, portOut16, portOut32 } from '../machine/intrinsics.ts';
+import { CONFIG_ADDRESS, CONFIG_DATA, configAddress, readConfigByte, setConfigAddress } from './pci-config.ts';
+import { inBlock, platform } from './platform.ts';
+import { setTickPeriod } from './tick.ts';
+import { COM1, UART_PORTS, uartRead, uartWrite } from './uart.ts';
+
+const PIC1_MASK: u16 = 0x21;
+const PIC2_MASK: u16 = 0xa1;
+const ELCR: u16 = 0x4d0;
+const PIT_CHANNEL0: u16 = 0x40;
+const PIT_COMMAND: u16 = 0x43;
+const PORT_61: u16 = 0x61;
+/** Output of PIT channel 2: set, so that a calibration on it ends at once and the kernel uses another clock. */
+const PORT_61_OUT2: u8 = 0x20;
+const RTC_INDEX: u16 = 0x70;
+const RTC_DATA: u16 = 0x71;
+const RTC_REGISTER_A: u8 = 0xa;
+const RTC_UPDATING: u8 = 0x80;
+const RTC_REGISTER_C: u8 = 0xc;
+const KEYBOARD_COMMAND: u16 = 0x64;
+const KEYBOARD_RESET: u8 = 0xfe;
+const RESET_CONTROL: u16 = 0xcf9;
+const RESET_CPU: u8 = 4;
+const SLEEP_ENABLE: u16 = 0x2000;
+const SCI_ENABLE: u8 = 1;
+/** PIT input clock in Hz, and nanoseconds in a second. */
+const PIT_HZ: u64 = 1193182n;
+const SECOND_NS: u64 = 1000000000n;
+
+/** What a write asked for beyond the device. */
+export enum PortEvent { NONE = 0, POWEROFF = 1, RESET = 2 }
+
+class Legacy extends Struct {
+  pic1: u8;
+  pic2: u8;
+  elcr: FixedArray<u8, 2>;
+  port61: u8;
+  rtcIndex: u8;
+  pitLow: u8;
+  pitHighNext: boolean;
+  pm1Enable: FixedArray<u8, 2>;
+  padding: u16;
+  gpeEnable: FixedArray<u8, 32>;
+  rtc: FixedArray<u8, 128>;
+}
+const legacy: Legacy = zeroed();
+
+/** Devices as after a firmware's start; the RTC a snapshot of the real one. The caller holds the other processors. */
+export function resetLegacy(): void {
+  fillBytes(addressOf(legacy), 0, u64(sizeOf<Legacy>()));
+  legacy.pic1 = 0xff;
+  legacy.pic2 = 0xff;
+  for (let i: u32 = 0; i < 128; i++) {
+    portOut8(RTC_INDEX, wrapU8(i));
+    legacy.rtc[i] = portIn8(RTC_DATA);
+  }
+}
+
+function readRtc(): u8 {
+  if (legacy.rtcIndex === RTC_REGISTER_A) return legacy.rtc[RTC_REGISTER_A] & ~RTC_UPDATING;
+  if (legacy.rtcIndex === RTC_REGISTER_C) return 0;
+  return legacy.rtc[legacy.rtcIndex & 127];
+}
+
+/** Status reads as zero; enables as written. Status is the first half of each block (ACPI 6.5, 4.8.3). */
+function readAcpi(port: u16): u8 {
+  if (inBlock(port, platform.pm1aEvent, platform.pm1EventLength)) {
+    const offset: u32 = u32(port - platform.pm1aEvent);
+    const half: u32 = u32(platform.pm1EventLength) >> 1;
+    return offset >= half ? legacy.pm1Enable[(offset - half) & 1] : 0;
+  }
+  if (inBlock(port, platform.gpe0, platform.gpe0Length)) {
+    const offset: u32 = u32(port - platform.gpe0);
+    const half: u32 = u32(platform.gpe0Length) >> 1;
+    return offset >= half ? legacy.gpeEnable[(offset - half) & 31] : 0;
+  }
+  if (port === platform.pm1aControl) return SCI_ENABLE;
+  if (inBlock(port, platform.pm1aControl, 2)) return 0;
+  return 0xff;
+}
+
+function writeAcpi(port: u16, value: u8): void {
+  if (inBlock(port, platform.pm1aEvent, platform.pm1EventLength)) {
+    const offset: u32 = u32(port - platform.pm1aEvent);
+    const half: u32 = u32(platform.pm1EventLength) >> 1;
+    if (offset >= half) legacy.pm1Enable[(offset - half) & 1] = value;
+  }
+  if (inBlock(port, platform.gpe0, platform.gpe0Length)) {
+    const offset: u32 = u32(port - platform.gpe0);
+    const half: u32 = u32(platform.gpe0Length) >> 1;
+    if (offset >= half) legacy.gpeEnable[(offset - half) & 31] = value;
+  }
+}
+
+function readByte(port: u16): u8 {
+  if (port >= COM1 && port < COM1 + UART_PORTS) return uartRead(u32(port - COM1));
+  if (port >= CONFIG_DATA && port < CONFIG_DATA + 4) return readConfigByte(u32(port - CONFIG_DATA));
+  switch (port) {
+    case 0x20: case 0xa0: return 0;
+    case PIC1_MASK: return legacy.pic1;
+    case PIC2_MASK: return legacy.pic2;
+    case ELCR: case 0x4d1: return legacy.elcr[port & 1];
+    case PIT_CHANNEL0: case 0x41: case 0x42: case PIT_COMMAND: return 0;
+    case PORT_61: return (legacy.port61 & 0xf) | PORT_61_OUT2;
+    case RTC_INDEX: return legacy.rtcIndex;
+    case RTC_DATA: return readRtc();
+    case RESET_CONTROL: return 0;
+    default: return readAcpi(port);
+  }
+}
+
+/** Channel 0's reload value, low byte then high byte: the period of the kernel's first tick. */
+function writePitCount(value: u8): void {
+  if (!legacy.pitHighNext) legacy.pitLow = value;
+  else {
+    const count: u64 = (u64(value) << 8n) | u64(legacy.pitLow);
+    setTickPeriod((count === 0n ? 65536n : count) * SECOND_NS / PIT_HZ);
+  }
+  legacy.pitHighNext = !legacy.pitHighNext;
+}
+
+function writeByte(port: u16, value: u8): PortEvent {
+  if (port >= COM1 && port < COM1 + UART_PORTS) uartWrite(u32(port - COM1), value);
+  else writeAcpi(port, value);
+  switch (port) {
+    case PIC1_MASK: legacy.pic1 = value; break;
+    case PIC2_MASK: legacy.pic2 = value; break;
+    case ELCR: case 0x4d1: legacy.elcr[port & 1] = value; break;
+    case PIT_CHANNEL0: writePitCount(value); break;
+    case PIT_COMMAND: legacy.pitHighNext = false; break;
+    case PORT_61: legacy.port61 = value; break;
+    case RTC_INDEX: legacy.rtcIndex = value & 0x7f; break;
+    case RTC_DATA: legacy.rtc[legacy.rtcIndex & 127] = value; break;
+    case KEYBOARD_COMMAND: if (value === KEYBOARD_RESET) return PortEvent.RESET; break;
+    case RESET_CONTROL: if ((value & RESET_CPU) !== 0) return PortEvent.RESET; break;
+    default: break;
+  }
+  return PortEvent.NONE;
+}
+
+/** A shadowed read of `size` bytes (1, 2 or 4). */
+export function shadowIn(port: u16, size: u32): u32 {
+  if (port === CONFIG_ADDRESS && size === 4) return configAddress();
+  let value: u32 = 0;
+  for (let i: u32 = 0; i < size; i++) value |= u32(readByte(port + wrapU16(i))) << (8 * i);
+  return value;
+}
+
+/** A shadowed write of `size` bytes (1, 2 or 4). */
+export function shadowOut(port: u16, size: u32, value: u32): PortEvent {
+  if (port === CONFIG_ADDRESS) {
+    if (size === 4) setConfigAddress(value);
+    return PortEvent.NONE;
+  }
+  if (isSleepRequest(port, size, value)) return PortEvent.POWEROFF;
+  let event: PortEvent = PortEvent.NONE;
+  for (let i: u32 = 0; i < size; i++) {
+    const one = writeByte(port + wrapU16(i), wrapU8(value >> (8 * i)));
+    if (one !== PortEvent.NONE) event = one;
+  }
+  return event;
+}
+
+/** Whether a write enters an ACPI sleep state: SLP_EN of PM1 control (ACPI 6.5, 4.8.3.2.1). */
+export function isSleepRequest(port: u16, size: u32, value: u32): boolean {
+  if (size < 2) return false;
+  const isControl = port !== 0 && (port === platform.pm1aControl || port === platform.pm1bControl);
+  return isControl && (wrapU16(value) & SLEEP_ENABLE) !== 0;
+}
+
+/** Whether a write resets the machine. */
+export function isResetRequest(port: u16, value: u32): boolean {
+  if (port === KEYBOARD_COMMAND) return wrapU8(value) === KEYBOARD_RESET;
+  if (port === RESET_CONTROL) return (wrapU8(value) & RESET_CPU) !== 0;
+  return port !== 0 && port === platform.reset && wrapU8(value) === platform.resetValue;
+}
+
+/** Writes the shadows into the real devices. */
+export function handOverLegacy(): void {
+  portOut8(PIC1_MASK, legacy.pic1);
+  portOut8(PIC2_MASK, legacy.pic2);
+  portOut8(ELCR, legacy.elcr[0]);
+  portOut8(ELCR + 1, legacy.elcr[1]);
+  if (platform.pm1aEvent !== 0) {
+    const enable: u16 = u16(legacy.pm1Enable[0]) | (u16(legacy.pm1Enable[1]) << 8);
+    portOut16(platform.pm1aEvent + (platform.pm1EventLength >> 1), enable);
+  }
+  const half: u16 = platform.gpe0Length >> 1;
+  for (let i: u32 = 0; i < 32; i++) {
+    if (i < u32(half)) portOut8(platform.gpe0 + half + wrapU16(i), legacy.gpeEnable[i]);
+  }
+  portOut32(CONFIG_ADDRESS, configAddress());
+}

@@ -1,0 +1,191 @@
+/**
+ * VM exits. The assembly stub has the guest's registers in the Vcpu and calls
+ * handleExit; what it returns is the virtual CPU to enter next. Follow one exit:
+ * boot/exit.asm → handleExit → a handler below or in instance/ → boot/exit.asm.
+ */
+import {
+  ABI_VERSION, CPUID_SIGNATURE, CpuState, EXIT_COUNTERS, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
+} from '../abi.ts';
+import { Command, RAX, RBX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { finishOrder, takeOrder } from '../cpu/kick.ts';
+import {
+  advance, deliverPendingNmi, guestCpl, guestCr4, guestRegister, guestRip, injectGp, injectUd, reinjectInterrupted, writeGuestCr0,
+  writeGuestCr4,
+} from '../cpu/vmx/guest.ts';
+import { startAtVector, waitForSipi } from '../cpu/vmx/start.ts';
+import { tick } from '../devices/tick.ts';
+import { record } from '../events.ts';
+import { leaveAndHalt } from '../instance/capture.ts';
+import { handleHypercall } from '../instance/hypercall.ts';
+import { handleIo } from '../instance/io.ts';
+import { writeX2apicIcr } from '../instance/ipi.ts';
+import { handleEptViolation } from '../instance/mmio.ts';
+import { stopSelf, switchTo } from '../instance/stop.ts';
+import { CpuidResult, cpuid, vmread, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
+import { X2APIC_MSR_BASE } from '../machine/msr.ts';
+import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_LA57, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
+import { EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, Vmcs } from '../machine/vmcs.ts';
+import { panic } from './panic.ts';
+
+const CPUID_FEATURES: u32 = 1;
+const CPUID_EXTENDED_FEATURES: u32 = 7;
+const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
+/** XCR0: x87 must be set, AVX needs SSE (SDM Vol. 3A, 2.6). */
+const XCR0_X87: u64 = 1n;
+const XCR0_SSE: u64 = 2n;
+const XCR0_AVX: u64 = 4n;
+const CPUID_XSAVE: u32 = 13;
+
+/**
+ * CPUID as the bare machine answers it. No feature is hidden, not even VMX, and
+ * the hypervisor bit is not set: kernels read these once, and would go on to
+ * believe what was true only while the VMM was there. Bits that mirror CR4 are
+ * the guest's; 5-level paging stays out, since a release could not follow it.
+ */
+function handleCpuid(vcpu: Vcpu): void {
+  const result: CpuidResult = zeroed();
+  const leaf: u32 = wrapU32(vcpu.registers[RAX]);
+  cpuid(leaf, wrapU32(vcpu.registers[RCX]), result);
+  if (leaf === CPUID_FEATURES) {
+    result.ecx &= ~CPUID_1_ECX_OSXSAVE;
+    if ((guestCr4() & CR4_OSXSAVE) !== 0n) result.ecx |= CPUID_1_ECX_OSXSAVE;
+  } else if (leaf === CPUID_EXTENDED_FEATURES) {
+    result.ecx &= ~(CPUID_7_ECX_OSPKE | CPUID_7_ECX_LA57);
+    if ((guestCr4() & CR4_PKE) !== 0n) result.ecx |= CPUID_7_ECX_OSPKE;
+  } else if (leaf === CPUID_SIGNATURE) {
+    result.eax = CPUID_SIGNATURE + 1;
+    result.ebx = SIGNATURE_EBX;
+    result.ecx = SIGNATURE_ECX;
+    result.edx = SIGNATURE_EDX;
+  } else if (leaf === CPUID_SIGNATURE + 1) {
+    result.eax = ABI_VERSION;
+    result.ebx = vcpu.instance;
+    result.ecx = vcpu.index;
+    result.edx = 0;
+  }
+  vcpu.registers[RAX] = u64(result.eax);
+  vcpu.registers[RBX] = u64(result.ebx);
+  vcpu.registers[RCX] = u64(result.ecx);
+  vcpu.registers[RDX] = u64(result.edx);
+  advance();
+}
+
+function lowHalves(high: u64, low: u64): u64 {
+  return (high << 32n) | (low & 0xffffffffn);
+}
+
+/** XSETBV exits always; a value that the processor would refuse gets the same #GP here. */
+function handleXsetbv(vcpu: Vcpu): void {
+  const value = lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]);
+  const supported: CpuidResult = zeroed();
+  cpuid(CPUID_XSAVE, 0, supported);
+  const allowed = lowHalves(u64(supported.edx), u64(supported.eax));
+  const avxAlone = (value & (XCR0_SSE | XCR0_AVX)) === XCR0_AVX;
+  if (guestCpl() !== 0 || wrapU32(vcpu.registers[RCX]) !== 0 || (value & XCR0_X87) === 0n || (value & ~allowed) !== 0n || avxAlone) {
+    injectGp();
+    return;
+  }
+  xsetbv(0, value);
+  advance();
+}
+
+/** CR0 and CR4 exit only when the guest changes a bit that VMX holds (SDM Vol. 3D, table 28-3). */
+function handleCrAccess(vcpu: Vcpu, qualification: u64): void {
+  const value = guestRegister(vcpu, wrapU32(qualification >> 8n) & 15);
+  const what: u32 = wrapU32(qualification) & 0x3f;
+  if (what === 0) writeGuestCr0(value);
+  else if (what === 4) writeGuestCr4(vcpu, value);
+  else {
+    injectGp();
+    return;
+  }
+  advance();
+}
+
+/** A guarded MSR: the write is refused and recorded, but an x2APIC ICR is delivered as far as it may be. */
+function handleWrmsr(vcpu: Vcpu): void {
+  const index: u32 = wrapU32(vcpu.registers[RCX]);
+  if (index === X2APIC_ICR) {
+    writeX2apicIcr(vcpu, lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]));
+    advance();
+    return;
+  }
+  record(EventType.MSR_VIOLATION, vcpu.instance, vcpu.index, u64(index) | (1n << 32n), guestRip());
+  injectGp();
+}
+
+/** MSRs outside the bitmap's ranges exit on any access; they do not exist. */
+function handleRdmsr(): void {
+  injectGp();
+}
+
+/** INIT and SIPI: either another processor's order (cpu/kick.ts) or the guest's own. */
+function handleStartup(vcpu: Vcpu, reason: u32, vector: u64): void {
+  const cpu = cpuOf(vcpu);
+  const command = takeOrder(vcpu);
+  if (command === Command.SWITCH) {
+    const next = cpu.commandVcpu;
+    if (next === null) unreachable();
+    switchTo(vcpu, next);
+    finishOrder(cpu);
+  } else if (command === Command.LEAVE) leaveAndHalt(vcpu);
+  else if (command !== Command.NONE) return;
+  else if (reason === ExitReason.INIT) {
+    waitForSipi(cpu);
+    record(EventType.CPU_WAITING, vcpu.instance, cpu.index, 0n, 0n);
+  } else if (cpu.state === CpuState.WAITING && vector !== 0n) {
+    startAtVector(vcpu, vector);
+    record(EventType.CPU_STARTED, vcpu.instance, cpu.index, vector, 0n);
+  }
+}
+
+/** Everything but the commonest exit, some of which may have interrupted the delivery of an event. */
+function handleOther(vcpu: Vcpu, reason: u32): void {
+  const qualification = vmread(Vmcs.EXIT_QUALIFICATION);
+  reinjectInterrupted();
+  switch (reason) {
+    case ExitReason.INIT: handleStartup(vcpu, reason, 0n); break;
+    case ExitReason.SIPI: handleStartup(vcpu, reason, qualification & 0xffn); break;
+    case ExitReason.VMCALL: handleHypercall(vcpu); break;
+    case ExitReason.EPT_VIOLATION: handleEptViolation(vcpu, vmread(Vmcs.GUEST_PHYSICAL_ADDRESS)); break;
+    case ExitReason.IO: handleIo(vcpu, qualification); break;
+    case ExitReason.WRMSR: handleWrmsr(vcpu); break;
+    case ExitReason.RDMSR: handleRdmsr(); break;
+    case ExitReason.CR_ACCESS: handleCrAccess(vcpu, qualification); break;
+    case ExitReason.XSETBV: handleXsetbv(vcpu); break;
+    case ExitReason.PREEMPTION_TIMER: tick(); break;
+    case ExitReason.MONITOR_TRAP_FLAG: deliverPendingNmi(vcpu); break;
+    case ExitReason.INVD:
+      writebackInvalidate();
+      advance();
+      break;
+    // VMX is visible but not to be had: VMXON faults as where firmware has locked it off, the rest as outside VMX operation.
+    case ExitReason.VMXON: injectGp(); break;
+    case ExitReason.VMCLEAR: case 20: case 21: case 22: case 23: case 24: case 25: case 26:
+    case ExitReason.INVEPT: case ExitReason.INVVPID: case ExitReason.GETSEC:
+      injectUd();
+      break;
+    case ExitReason.TRIPLE_FAULT: stopSelf(vcpu, StopReason.TRIPLE_FAULT); break;
+    default: stopSelf(vcpu, StopReason.UNHANDLED); break;
+  }
+}
+
+/**
+ * Handles an exit of `vcpu`; returns the virtual CPU that this processor enters next.
+ * @entry
+ */
+export function handleExit(vcpu: Vcpu): Vcpu {
+  const full = vmread(Vmcs.EXIT_REASON);
+  const reason: u32 = wrapU32(full & EXIT_REASON_BASIC);
+  vcpu.exits[reason % EXIT_COUNTERS]++;
+  if (reason === ExitReason.CPUID) {
+    handleCpuid(vcpu);
+    return vcpu;
+  }
+  if ((full & EXIT_REASON_ENTRY_FAILURE) !== 0n) panic('VM entry failed, exit reason and qualification:', full, vmread(Vmcs.EXIT_QUALIFICATION));
+  const cpu = cpuOf(vcpu);
+  handleOther(vcpu, reason);
+  const next = cpu.vcpu;
+  if (next === null) unreachable();
+  return next;
+}

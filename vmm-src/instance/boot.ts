@@ -1,0 +1,148 @@
+/**
+ * Boot: a second instance starts on memory and processors that the first has
+ * given up. Everything is checked before anything changes; while it changes, the
+ * first instance's other processors are held.
+ */
+import { BootRequest, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
+import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
+import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
+import { holdOthers, letGo, orderSwitch } from '../cpu/kick.ts';
+import { flushMemoryMap } from '../cpu/vmx/guest.ts';
+import { EPT_ALL, EPT_EXECUTE, EPT_READ, EPT_TABLES_PER_RANGE, eptTablesFree, mapIdentical, mapRange, resetEpt, unmapRange } from '../cpu/vmx/ept.ts';
+import { resetHpet } from '../devices/hpet.ts';
+import { resetIoapic } from '../devices/ioapic.ts';
+import { resetLegacy } from '../devices/legacy.ts';
+import { resetPciConfig } from '../devices/pci-config.ts';
+import { platform } from '../devices/platform.ts';
+import { resetTick } from '../devices/tick.ts';
+import { resetUart } from '../devices/uart.ts';
+import { record } from '../events.ts';
+import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
+import { readTsc } from '../machine/intrinsics.ts';
+import { PAGE_SIZE, SIZE_2M } from '../machine/registers.ts';
+import { LOW_END, cpuOwner, holdsMemory, moveMemory, setCpuOwner } from '../partition.ts';
+import { knowFunctions } from './capture.ts';
+import { setLowBase } from './guest-memory.ts';
+import { closePorts, guardApic, guardMsrs, guardSharedMsrs, instanceOf } from './instance.ts';
+
+/** Kernel and initrd and a little to live on. */
+const MINIMUM_MEMORY: u64 = 0x4000000n;
+
+/** The other of two instances. */
+export function otherInstance(instance: u32): u32 {
+  return 3 - instance;
+}
+
+function checkCpus(request: BootRequest, parent: u32, self: Cpu): Result {
+  if (request.cpuMask === 0n || (request.cpuMask >> u64(MAX_CPUS)) !== 0n) return Result.CPU;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    if ((request.cpuMask >> u64(i) & 1n) === 0n) continue;
+    if (i === self.index || cpuOwner(i) !== parent || cpus[i].vcpu === null) return Result.CPU;
+  }
+  return Result.OK;
+}
+
+/** Refuses what cannot work, before anything changes. */
+export function checkRequest(request: BootRequest, parent: u32, self: Cpu): Result {
+  if (instanceOf(otherInstance(parent)).state === InstanceState.RUNNING) return Result.BUSY;
+  if (!instanceOf(parent).holdsPlatform) return Result.INSTANCE;
+  const aligned = ((request.memoryBase | request.memorySize) & (SIZE_2M - 1n)) === 0n;
+  if (!aligned || request.memoryBase < LOW_END) return Result.MEMORY;
+  if (!holdsMemory(parent, request.memoryBase, request.memorySize)) return Result.MEMORY;
+  if (request.memorySize < MINIMUM_MEMORY) return Result.TOO_SMALL;
+  const usable = checkCpus(request, parent, self);
+  if (usable !== Result.OK) return usable;
+  if (eptTablesFree(parent) < 4 * EPT_TABLES_PER_RANGE) return Result.TABLES;
+  return checkKernel(request);
+}
+
+/** What the new instance reaches: its range, its private low MiB, its local APIC, the clocks that only count. */
+function buildMap(instance: u32, base: HostPhysical, size: u64): void {
+  resetEpt(instance);
+  setLowBase(instance, base);
+  mapRange(instance, 0n, base, LOW_END, EPT_ALL);
+  mapIdentical(instance, base + LOW_END, size - LOW_END, EPT_ALL);
+  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, EPT_READ | EPT_EXECUTE);
+  if (platform.hpet !== 0n) mapIdentical(instance, platform.hpet, PAGE_SIZE, EPT_READ | EPT_EXECUTE);
+}
+
+function resetShadows(): void {
+  resetUart();
+  resetIoapic();
+  resetLegacy();
+  resetPciConfig();
+  resetHpet();
+  resetTick();
+}
+
+/** Moves the range and everything that hangs on it; the other processors are held. */
+function partition(request: BootRequest, parent: u32, child: u32): void {
+  moveMemory(request.memoryBase, request.memorySize, parent, child);
+  unmapRange(parent, request.memoryBase, request.memorySize);
+  guardApic(parent, true);
+  guardSharedMsrs(parent, true);
+  resetShadows();
+  buildMap(child, request.memoryBase, request.memorySize);
+  closePorts(child);
+  guardMsrs(child);
+  guardSharedMsrs(child, true);
+  const instance = instanceOf(child);
+  instance.state = InstanceState.RUNNING;
+  instance.holdsPlatform = false;
+  instance.apicGuarded = true;
+  instance.startTick = readTsc();
+  instance.stopTick = 0n;
+}
+
+/** Undoes `partition` for a kernel that could not be prepared. */
+function unpartition(request: BootRequest, parent: u32, child: u32): void {
+  moveMemory(request.memoryBase, request.memorySize, child, parent);
+  mapIdentical(parent, request.memoryBase, request.memorySize, EPT_ALL);
+  guardApic(parent, false);
+  guardSharedMsrs(parent, false);
+  setLowBase(child, 0n);
+  instanceOf(child).state = InstanceState.NONE;
+}
+
+/** Starts the processors: the first one at the kernel's entry, the rest waiting for its SIPI. */
+function startCpus(request: BootRequest, child: u32, start: KernelStart): void {
+  let first = true;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    if ((request.cpuMask >> u64(i) & 1n) === 0n) continue;
+    const vcpu = vcpuOf(child, i);
+    fillBytes(addressOf(vcpu), 0, u64(sizeOf<Vcpu>()));
+    vcpu.instance = child;
+    vcpu.index = i;
+    vcpu.start = first ? StartKind.BOOT_64 : StartKind.WAIT_FOR_SIPI;
+    vcpu.startRip = start.entry;
+    vcpu.startRsi = start.params;
+    vcpu.startCr3 = start.cr3;
+    vcpu.startGdt = start.gdt;
+    setCpuOwner(i, child);
+    record(EventType.GRANTED, child, i, u64(ResourceKind.CPU), u64(i));
+    orderSwitch(cpus[i], vcpu);
+    first = false;
+  }
+}
+
+/** Carries a request out; on any result but OK the caller's instance is as before. */
+export function boot(request: BootRequest, vcpu: Vcpu): Result {
+  const parent = vcpu.instance;
+  const child = otherInstance(parent);
+  const self = cpuOf(vcpu);
+  const checked = checkRequest(request, parent, self);
+  if (checked !== Result.OK) return checked;
+  knowFunctions(self);
+  const start: KernelStart = zeroed();
+  holdOthers(self, parent);
+  partition(request, parent, child);
+  const prepared = prepareKernel(request, start);
+  if (prepared !== Result.OK) unpartition(request, parent, child);
+  flushMemoryMap(vcpu);
+  letGo();
+  if (prepared !== Result.OK) return prepared;
+  record(EventType.GRANTED, child, self.index, u64(ResourceKind.MEMORY), request.memorySize);
+  record(EventType.LAUNCHED, child, self.index, start.entry, 0n);
+  startCpus(request, child, start);
+  return Result.OK;
+}

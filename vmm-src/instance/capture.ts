@@ -1,0 +1,172 @@
+/**
+ * Capture and release: a bare, running operating system becomes instance 1, in
+ * place, one processor at a time; the instance that is left becomes bare again.
+ */
+import { BootInfo, CpuState, EventType, InstanceState, MAX_CPUS, MAX_RANGES, Result } from '../abi.ts';
+import { readPlatform } from '../boot/acpi.ts';
+import { Cpu, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
+import { finishOrder, holdOthers, letGo, orderLeave } from '../cpu/kick.ts';
+import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT } from '../machine/apic.ts';
+import { sendIpi } from '../cpu/local-apic.ts';
+import { abandonVmx, captureState, enterVmxRoot } from '../cpu/vmx/capture.ts';
+import { prepareControls } from '../cpu/vmx/controls.ts';
+import { IDENTITY_STEPS, mapIdentityStep, resetEpt } from '../cpu/vmx/ept.ts';
+import { buildHostTables, buildIdtSlice, buildProcessor, buildTransition, protectImage } from '../cpu/vmx/host.ts';
+import { guestCr3 } from '../cpu/vmx/guest.ts';
+import { releaseCpu } from '../cpu/vmx/release.ts';
+import { retireVmcs } from '../cpu/vmx/vmcs.ts';
+import { scanPci } from '../devices/pci-config.ts';
+import { record } from '../events.ts';
+import { haltForever, readTsc } from '../machine/intrinsics.ts';
+import { readMtrrs } from '../machine/mtrr.ts';
+import { bootInfo } from '../machine/region.ts';
+import { E820_RAM, VMM, addMemory, functionTotal, moveMemory, resetPartition, setCpuOwner } from '../partition.ts';
+import { guardMsrs, hideRegion, instanceOf, openPorts, runningInstances } from './instance.ts';
+
+/** The operating system that is captured. */
+const FIRST: u32 = 1;
+const IDT_SLICES: u32 = 8;
+/** Preparation's steps: first everything that can refuse, then IDT slices, processors, the identity map, and the rest. */
+const STEP_IDT: u32 = 1;
+const STEP_CPUS: u32 = STEP_IDT + IDT_SLICES;
+const STEP_IDENTITY: u32 = STEP_CPUS + MAX_CPUS;
+const STEP_LAST: u32 = STEP_IDENTITY + IDENTITY_STEPS;
+
+/** The partition at commencement: all RAM is the first instance's, but the VMM's region. */
+function buildPartition(info: BootInfo): Result {
+  if (info.cpuCount > MAX_CPUS || info.rangeCount > MAX_RANGES) return Result.CAPABILITY;
+  resetPartition();
+  for (let i: u32 = 0; i < MAX_RANGES; i++) {
+    if (i >= info.rangeCount) break;
+    const range = info.range[i];
+    if (range.type !== E820_RAM) continue;
+    const added = addMemory(range.base, range.size, FIRST);
+    if (added !== Result.OK) return added;
+  }
+  return moveMemory(info.regionBase, info.regionSize, FIRST, VMM);
+}
+
+function prepareFirst(): Result {
+  const info = bootInfo();
+  const capability = prepareControls();
+  if (capability !== Result.OK) return capability;
+  const partition = buildPartition(info);
+  if (partition !== Result.OK) return partition;
+  const found = readPlatform();
+  if (found !== Result.OK) return found;
+  readMtrrs();
+  buildHostTables();
+  resetEpt(FIRST);
+  return Result.OK;
+}
+
+function prepareCpu(index: u32): void {
+  const cpu = cpus[index];
+  cpu.index = index;
+  cpu.apicId = bootInfo().apicId[index];
+  cpu.state = CpuState.BARE;
+  const vcpu = vcpuOf(FIRST, index);
+  vcpu.instance = FIRST;
+  vcpu.index = index;
+  buildProcessor(index);
+}
+
+/** One slice of the preparation before the first capture; AGAIN until the last. */
+export function prepare(step: u32): Result {
+  if (step === 0) {
+    const first = prepareFirst();
+    return first === Result.OK ? Result.AGAIN : first;
+  }
+  if (step < STEP_CPUS) buildIdtSlice(step - STEP_IDT);
+  else if (step < STEP_IDENTITY) prepareCpu(step - STEP_CPUS);
+  else if (step < STEP_LAST) mapIdentityStep(FIRST, step - STEP_IDENTITY);
+  else {
+    protectImage();
+    hideRegion(FIRST);
+    openPorts(FIRST);
+    guardMsrs(FIRST);
+    const instance = instanceOf(FIRST);
+    instance.state = InstanceState.RUNNING;
+    instance.holdsPlatform = true;
+    instance.startTick = readTsc();
+    return Result.OK;
+  }
+  return Result.AGAIN;
+}
+
+/** Captures the processor that runs this, up to the entry itself; the kernel goes on at `rip` with `rsp` and `cr3`. */
+export function capture(index: u32, rip: u64, rsp: u64, cr3: u64): Result {
+  if (index >= MAX_CPUS || index >= bootInfo().cpuCount) return Result.CPU;
+  const cpu: Cpu = cpus[index];
+  if (cpu.state !== CpuState.BARE || instanceOf(FIRST).state !== InstanceState.RUNNING) return Result.INSTANCE;
+  if (!enterVmxRoot(cpu)) return Result.VMX;
+  const result = captureState(vcpuOf(FIRST, index), cpu, rip, rsp, cr3);
+  if (result !== Result.OK) {
+    abandonVmx(cpu);
+    return result;
+  }
+  cpu.state = CpuState.RUNNING;
+  setCpuOwner(index, FIRST);
+  record(EventType.CAPTURED, FIRST, index, 0n, 0n);
+  return Result.OK;
+}
+
+/** VMLAUNCH failed: the processor is bare as before. */
+export function undoCapture(index: u32): void {
+  setCpuOwner(index, 0);
+  abandonVmx(cpus[index % MAX_CPUS]);
+}
+
+/** Finds the PCI functions, once; the first instance holds them all. */
+export function knowFunctions(self: Cpu): void {
+  if (functionTotal() !== 0) return;
+  holdOthers(self, 0);
+  scanPci(FIRST);
+  letGo();
+}
+
+/** Set by the first half of a release: from then on each processor may ask for the second. */
+let releasing: boolean = false;
+
+export function isReleasing(): boolean {
+  return releasing;
+}
+
+/**
+ * The first half of a release: nothing but the caller's instance may run. The
+ * processors outside `online` run nothing that could ask for its own release
+ * (Linux has them offline): they leave here, and a native INIT then parks them.
+ */
+export function beginRelease(vcpu: Vcpu, online: u64): Result {
+  if (runningInstances() !== 1 || !instanceOf(vcpu.instance).holdsPlatform) return Result.BUSY;
+  const self = cpuOf(vcpu);
+  if ((online >> u64(self.index) & 1n) === 0n) return Result.CPU;
+  buildTransition(guestCr3());
+  releasing = true;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const cpu = cpus[i];
+    if (cpu.state === CpuState.BARE || (online >> u64(i) & 1n) !== 0n) continue;
+    orderLeave(cpu);
+    sendIpi(cpu.apicId, ICR_MODE_INIT | ICR_LEVEL | ICR_ASSERT);
+    setCpuOwner(i, 0);
+    record(EventType.RELEASED, vcpu.instance, i, 1n, 0n);
+  }
+  return Result.OK;
+}
+
+/** LEAVE, on the processor that was ordered to: out of VMX, and nothing of the VMM's in use once INIT arrives. */
+export function leaveAndHalt(vcpu: Vcpu): never {
+  const cpu = cpuOf(vcpu);
+  retireVmcs(vcpu);
+  abandonVmx(cpu);
+  finishOrder(cpu);
+  haltForever();
+}
+
+/** The second half, on each processor. */
+export function release(vcpu: Vcpu): never {
+  const cpu = cpuOf(vcpu);
+  record(EventType.RELEASED, vcpu.instance, cpu.index, 0n, 0n);
+  setCpuOwner(cpu.index, 0);
+  releaseCpu(vcpu, cpu);
+}

@@ -1,0 +1,73 @@
+/**
+ * An instance's memory as the VMM may touch it for the instance. Guest-physical is
+ * host-physical, except that the second instance's first MiB is a private shadow
+ * at the start of its range; every address is checked against the partition.
+ */
+import { PTE_ADDRESS, PTE_LARGE, PTE_PRESENT, CR0_PG, CR4_LA57, SIZE_1G, SIZE_2M, PAGE_SIZE } from '../machine/registers.ts';
+import { guestCr0, guestCr3, guestCr4 } from '../cpu/vmx/guest.ts';
+import { holdsMemory } from '../partition.ts';
+
+export const LOW_SIZE: u64 = 0x100000n;
+/** Where an instance's first MiB is: 0, or the base of its range while it is a shadow. */
+const lowBases: FixedArray<u64, 2> = zeroed();
+
+export function lowBase(instance: u32): HostPhysical {
+  return lowBases[instance - 1];
+}
+
+export function setLowBase(instance: u32, base: HostPhysical): void {
+  lowBases[instance - 1] = base;
+}
+
+/** No such address. */
+export const NO_ADDRESS: u64 = 0xffffffffffffffffn;
+
+/** Host address of `size` bytes at a guest-physical address, NO_ADDRESS unless all of them are the instance's RAM. */
+export function guestToHost(instance: u32, guest: GuestPhysical, size: u64): HostVirtual {
+  const low = lowBase(instance);
+  let host: u64 = guest;
+  if (low !== 0n && guest < LOW_SIZE) {
+    if (size > LOW_SIZE - guest) return NO_ADDRESS;
+    host = low + guest;
+  }
+  return holdsMemory(instance, host, size) ? host : NO_ADDRESS;
+}
+
+/** Guest-physical address of a linear address by the guest's own page tables (SDM Vol. 3A, 5.5); NO_ADDRESS if unmapped. */
+export function guestLinearToPhysical(instance: u32, linear: u64): GuestPhysical {
+  if ((guestCr0() & CR0_PG) === 0n) return linear;
+  let table: u64 = guestCr3() & PTE_ADDRESS;
+  const levels: u32 = (guestCr4() & CR4_LA57) !== 0n ? 5 : 4;
+  for (let level: u32 = levels; level > 0; level--) {
+    const shift: u64 = 12n + 9n * u64(level - 1);
+    const slot = guestToHost(instance, table + ((linear >> shift) & 511n) * 8n, 8n);
+    if (slot === NO_ADDRESS) return NO_ADDRESS;
+    const entry = load64(slot);
+    if ((entry & PTE_PRESENT) === 0n) return NO_ADDRESS;
+    if (level === 1) return (entry & PTE_ADDRESS) | (linear & (PAGE_SIZE - 1n));
+    if ((entry & PTE_LARGE) !== 0n && level <= 3) {
+      const size: u64 = level === 3 ? SIZE_1G : SIZE_2M;
+      return (entry & PTE_ADDRESS & ~(size - 1n)) | (linear & (size - 1n));
+    }
+    table = entry & PTE_ADDRESS;
+  }
+  return NO_ADDRESS;
+}
+
+/** Copies up to 15 instruction bytes at a linear address; returns how many could be read. */
+export function fetchInstruction(instance: u32, linear: u64, out: FixedArray<u8, 16>): u32 {
+  let host: u64 = NO_ADDRESS;
+  for (let i: u32 = 0; i < 15; i++) {
+    const address: u64 = linear + u64(i);
+    if (i === 0 || (address & (PAGE_SIZE - 1n)) === 0n) {
+      const physical = guestLinearToPhysical(instance, address);
+      if (physical === NO_ADDRESS) return i;
+      host = guestToHost(instance, physical & ~(PAGE_SIZE - 1n), PAGE_SIZE);
+      if (host === NO_ADDRESS) return i;
+      host += physical & (PAGE_SIZE - 1n);
+    }
+    out[i] = load8(host);
+    host++;
+  }
+  return 15;
+}

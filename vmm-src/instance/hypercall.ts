@@ -1,0 +1,140 @@
+/**
+ * Hypercalls: the one place where what an instance asks for is checked. Numbers
+ * and buffers are described in linux/abi.h. A kernel asks, at CPL 0; anything else
+ * gets #UD, as on a machine without a VMM.
+ */
+import {
+  BootRequest, ConsoleHeader, Event, EventsHeader, HYPERCALL_ATTACH, HYPERCALL_BOOT, HYPERCALL_CONSOLE_READ,
+  HYPERCALL_CONSOLE_WRITE, HYPERCALL_EVENTS, HYPERCALL_GIVE_BACK, HYPERCALL_RELEASE, HYPERCALL_RELEASE_BEGIN,
+  HYPERCALL_STATUS, HYPERCALL_STOP, HYPERCALL_TAKE, EventType, InstanceState, Result, Status,
+} from '../abi.ts';
+import { RAX, RDI, RDX, RSI, Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { lock, unlock } from '../cpu/kick.ts';
+import { advance, guestCpl, injectUd } from '../cpu/vmx/guest.ts';
+import { putInput, takeOutput } from '../devices/uart.ts';
+import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
+import { PAGE_SIZE } from '../machine/registers.ts';
+import { boot } from './boot.ts';
+import { beginRelease, isReleasing, knowFunctions, release } from './capture.ts';
+import { NO_ADDRESS, guestToHost } from './guest-memory.ts';
+import { instanceOf, isInstance } from './instance.ts';
+import { raiseConsole } from './io.ts';
+import { fillStatus } from './status.ts';
+import { giveBack, stopOther } from './stop.ts';
+import { takeEverything } from './take.ts';
+
+const MAX_BUFFER: u64 = 0x10000n;
+/** The request is copied before it is checked: the guest may change its own while we look. */
+const request: BootRequest = zeroed();
+
+/** Host address of the caller's buffer of at least `needed` bytes, NO_ADDRESS if it is not one. */
+function bufferOf(vcpu: Vcpu, needed: u32): HostVirtual {
+  const length = vcpu.registers[RSI];
+  const address = vcpu.registers[RDI];
+  if (length < u64(needed) || length > MAX_BUFFER || (address & (PAGE_SIZE - 1n)) !== 0n) return NO_ADDRESS;
+  return guestToHost(vcpu.instance, address, length);
+}
+
+function status(vcpu: Vcpu): Result {
+  const buffer = bufferOf(vcpu, sizeOf<Status>());
+  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  if (instanceOf(vcpu.instance).holdsPlatform) knowFunctions(cpuOf(vcpu));
+  fillStatus(at<Status>(buffer), vcpu);
+  return Result.OK;
+}
+
+/** Copies the events from sequence number RDX on, as many as fit. */
+function events(vcpu: Vcpu): Result {
+  const buffer = bufferOf(vcpu, sizeOf<EventsHeader>());
+  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  const next = nextSequence();
+  let sequence: u64 = vcpu.registers[RDX];
+  if (next > u64(EVENT_COUNT) && sequence < next - u64(EVENT_COUNT)) sequence = next - u64(EVENT_COUNT);
+  const header = at<EventsHeader>(buffer);
+  let place: u64 = buffer + u64(sizeOf<EventsHeader>());
+  const end: u64 = buffer + vcpu.registers[RSI];
+  header.count = 0;
+  while (sequence < next && place + u64(sizeOf<Event>()) <= end) {
+    copyBytes(place, addressOf(eventAt(sequence)), u64(sizeOf<Event>()));
+    place += u64(sizeOf<Event>());
+    header.count++;
+    sequence++;
+  }
+  header.nextSequence = sequence;
+  return Result.OK;
+}
+
+/** Whether RDX names a console that the caller may use: another instance's, while that one has no port of its own. */
+function hasConsole(vcpu: Vcpu): boolean {
+  const number = wrapU32(vcpu.registers[RDX]);
+  return isInstance(number) && number !== vcpu.instance && instanceOf(number).state !== InstanceState.NONE
+    && !instanceOf(number).holdsPlatform;
+}
+
+function consoleRead(vcpu: Vcpu): Result {
+  const buffer = bufferOf(vcpu, sizeOf<ConsoleHeader>());
+  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  if (!hasConsole(vcpu)) return Result.INSTANCE;
+  const room: u32 = wrapU32(vcpu.registers[RSI]) - sizeOf<ConsoleHeader>();
+  at<ConsoleHeader>(buffer).count = takeOutput(buffer + u64(sizeOf<ConsoleHeader>()), room);
+  return Result.OK;
+}
+
+function consoleWrite(vcpu: Vcpu): Result {
+  const buffer = bufferOf(vcpu, sizeOf<ConsoleHeader>());
+  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  if (!hasConsole(vcpu)) return Result.INSTANCE;
+  const header = at<ConsoleHeader>(buffer);
+  const room: u32 = wrapU32(vcpu.registers[RSI]) - sizeOf<ConsoleHeader>();
+  const count: u32 = header.count < room ? header.count : room;
+  header.count = putInput(buffer + u64(sizeOf<ConsoleHeader>()), count);
+  raiseConsole(wrapU32(vcpu.registers[RDX]));
+  return Result.OK;
+}
+
+function bootRequest(vcpu: Vcpu): Result {
+  const buffer = bufferOf(vcpu, sizeOf<BootRequest>());
+  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  copyBytes(addressOf(request), buffer, u64(sizeOf<BootRequest>()));
+  return boot(request, vcpu);
+}
+
+function attach(vcpu: Vcpu): Result {
+  record(EventType.USERSPACE, vcpu.instance, cpuOf(vcpu).index, 0n, 0n);
+  return Result.OK;
+}
+
+function dispatch(vcpu: Vcpu, number: u32): Result {
+  const argument: u32 = wrapU32(vcpu.registers[RDX]);
+  switch (number) {
+    case HYPERCALL_ATTACH: return attach(vcpu);
+    case HYPERCALL_RELEASE_BEGIN: return beginRelease(vcpu, vcpu.registers[RDX]);
+    case HYPERCALL_STATUS: return status(vcpu);
+    case HYPERCALL_EVENTS: return events(vcpu);
+    case HYPERCALL_CONSOLE_READ: return consoleRead(vcpu);
+    case HYPERCALL_CONSOLE_WRITE: return consoleWrite(vcpu);
+    case HYPERCALL_BOOT: return bootRequest(vcpu);
+    case HYPERCALL_STOP: return stopOther(vcpu, argument);
+    case HYPERCALL_TAKE: return takeEverything(vcpu);
+    case HYPERCALL_GIVE_BACK: return giveBack(vcpu, argument);
+    default: return Result.UNKNOWN;
+  }
+}
+
+/** The VMCALL exit. */
+export function handleHypercall(vcpu: Vcpu): void {
+  if (guestCpl() !== 0) {
+    injectUd();
+    return;
+  }
+  const number = wrapU32(vcpu.registers[RAX]);
+  if (number === HYPERCALL_RELEASE && isReleasing()) {
+    advance();
+    release(vcpu);
+  }
+  if (!lock(vcpu)) return;
+  const result = dispatch(vcpu, number);
+  vcpu.registers[RAX] = u64(result);
+  advance();
+  unlock();
+}

@@ -1,0 +1,106 @@
+/**
+ * Instances and what each of them can reach. The verbs that change this are in
+ * capture.ts, boot.ts, stop.ts and take.ts beside this file.
+ */
+import { InstanceState, MAX_INSTANCES, TRAPPED_IO, TRAPPED_MEMORY, TRAPPED_PROCESSOR } from '../abi.ts';
+import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
+import { bootInfo } from '../machine/region.ts';
+import {
+  IA32_APIC_BASE, IA32_BIOS_UPDT_TRIG, IA32_FEATURE_CONTROL, IA32_MTRR_DEF_TYPE, IA32_MTRR_FIX16K_80000,
+  IA32_MTRR_FIX4K_C0000, IA32_MTRR_FIX64K_00000, IA32_MTRR_PHYSBASE0, X2APIC_MSR_BASE,
+} from '../machine/msr.ts';
+import { PAGE_SIZE } from '../machine/registers.ts';
+import { trapAllPorts, trapMsrWrite, trapPorts } from '../cpu/vmx/bitmaps.ts';
+import { EPT_ALL, EPT_EXECUTE, EPT_READ, mapIdentical, unmapRange } from '../cpu/vmx/ept.ts';
+import { platform } from '../devices/platform.ts';
+
+export class Instance extends Struct {
+  state: InstanceState;
+  /** Whether the platform's devices (ports, IOAPIC, timers, PCI) are its own; otherwise it has shadows. */
+  holdsPlatform: boolean;
+  /** Whether its local APIC writes are looked at, because another instance runs. */
+  apicGuarded: boolean;
+  padding: u16;
+  startTick: u64;
+  stopTick: u64;
+}
+const instances: FixedArray<Instance, 2> = zeroed();
+
+const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
+const VARIABLE_MTRR_MSRS: u32 = 32;
+const FIXED_4K_MTRRS: u32 = 8;
+const KEYBOARD_COMMAND: u16 = 0x64;
+const RESET_CONTROL: u16 = 0xcf9;
+
+export function instanceOf(number: u32): Instance {
+  return instances[number - 1];
+}
+
+export function isInstance(number: u32): boolean {
+  return number >= 1 && number <= MAX_INSTANCES;
+}
+
+/** How many instances run. */
+export function runningInstances(): u32 {
+  let count: u32 = 0;
+  for (let i: u32 = 0; i < MAX_INSTANCES; i++) {
+    if (instances[i].state === InstanceState.RUNNING) count++;
+  }
+  return count;
+}
+
+/** The VMM's region disappears from an instance's map. */
+export function hideRegion(instance: u32): void {
+  unmapRange(instance, bootInfo().regionBase, bootInfo().regionSize);
+}
+
+/** Ports of an instance that holds the platform: only those that put the node to sleep or reset it exit. */
+export function openPorts(instance: u32): void {
+  trapAllPorts(instance, false);
+  if (platform.pm1aControl !== 0) trapPorts(instance, platform.pm1aControl, 2, true);
+  if (platform.pm1bControl !== 0) trapPorts(instance, platform.pm1bControl, 2, true);
+  if (platform.reset !== 0) trapPorts(instance, platform.reset, 1, true);
+  trapPorts(instance, KEYBOARD_COMMAND, 1, true);
+  trapPorts(instance, RESET_CONTROL, 1, true);
+}
+
+/** Ports of an instance that holds none: all exit but the PM timer, which only counts. */
+export function closePorts(instance: u32): void {
+  trapAllPorts(instance, true);
+  if (platform.pmTimer !== 0) trapPorts(instance, platform.pmTimer, 4, false);
+}
+
+/** MSRs that no instance writes by itself while the VMM is there. */
+export function guardMsrs(instance: u32): void {
+  trapMsrWrite(instance, IA32_APIC_BASE, true);
+  trapMsrWrite(instance, IA32_FEATURE_CONTROL, true);
+}
+
+/** Settings of the whole processor package that an instance beside another one does not change. */
+export function guardSharedMsrs(instance: u32, guard: boolean): void {
+  trapMsrWrite(instance, IA32_BIOS_UPDT_TRIG, guard);
+  trapMsrWrite(instance, IA32_MTRR_DEF_TYPE, guard);
+  for (let i: u32 = 0; i < VARIABLE_MTRR_MSRS; i++) trapMsrWrite(instance, IA32_MTRR_PHYSBASE0 + i, guard);
+  trapMsrWrite(instance, IA32_MTRR_FIX64K_00000, guard);
+  for (let i: u32 = 0; i < 2; i++) trapMsrWrite(instance, IA32_MTRR_FIX16K_80000 + i, guard);
+  for (let i: u32 = 0; i < FIXED_4K_MTRRS; i++) trapMsrWrite(instance, IA32_MTRR_FIX4K_C0000 + i, guard);
+}
+
+/**
+ * Guards an instance's interprocessor interrupts. In xAPIC mode the whole register
+ * page is write-protected, which costs about two exits a timer tick; in x2APIC
+ * mode only the ICR exits. Alone on the machine an instance is not guarded.
+ */
+export function guardApic(instance: u32, guard: boolean): void {
+  instanceOf(instance).apicGuarded = guard;
+  const permissions: u64 = guard ? EPT_READ | EPT_EXECUTE : EPT_ALL;
+  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, permissions);
+  trapMsrWrite(instance, X2APIC_ICR, guard);
+}
+
+/** What an instance still exits for: TRAPPED_* bits. */
+export function stillTrapped(instance: u32): u32 {
+  const self = instanceOf(instance);
+  if (self.state !== InstanceState.RUNNING) return 0;
+  return TRAPPED_PROCESSOR | TRAPPED_MEMORY | (self.holdsPlatform && !self.apicGuarded ? 0 : TRAPPED_IO);
+}

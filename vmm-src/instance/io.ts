@@ -1,0 +1,83 @@
+/** I/O instruction exits (SDM Vol. 3D, table 28-5). */
+import { MAX_CPUS, StopReason } from '../abi.ts';
+import { RAX, Vcpu, cpus } from '../cpu/cpu.ts';
+import { advance, injectGp } from '../cpu/vmx/guest.ts';
+import { sendIpi } from '../cpu/local-apic.ts';
+import { mergeRegister } from '../devices/decode.ts';
+import { ioapicEntry } from '../devices/ioapic.ts';
+import { PortEvent, isResetRequest, isSleepRequest, shadowIn, shadowOut } from '../devices/legacy.ts';
+import { COM1, UART_IRQ, UART_PORTS, uartInterrupt } from '../devices/uart.ts';
+import { ICR_ASSERT, IOAPIC_MASKED } from '../machine/apic.ts';
+import { portIn16, portIn32, portIn8, portOut16, portOut32, portOut8 } from '../machine/intrinsics.ts';
+import { cpuOwner } from '../partition.ts';
+import { instanceOf, runningInstances } from './instance.ts';
+import { stopSelf } from './stop.ts';
+
+/** Exit qualification: size - 1 in bits 0-2, direction in 3, string in 4, port in 16-31. */
+const QUALIFICATION_SIZE: u64 = 7n;
+const QUALIFICATION_IN: u64 = 8n;
+const QUALIFICATION_STRING: u64 = 0x10n;
+const VECTOR: u64 = 0xffn;
+const FIRST_VECTOR: u64 = 16n;
+const DESTINATION_SHIFT: u64 = 56n;
+
+/** Raises an instance's console interrupt, if the line is up, where its IOAPIC pin sends it: as a real interrupt, to a processor that it holds. */
+export function raiseConsole(instance: u32): void {
+  const entry = ioapicEntry(UART_IRQ);
+  if (!uartInterrupt() || (entry & IOAPIC_MASKED) !== 0n || (entry & VECTOR) < FIRST_VECTOR) return;
+  const destination: u32 = wrapU32(entry >> DESTINATION_SHIFT);
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    if (cpuOwner(i) === instance && cpus[i].apicId === destination) sendIpi(destination, wrapU32(entry & VECTOR) | ICR_ASSERT);
+  }
+}
+
+function realIn(port: u16, size: u32): u32 {
+  if (size === 1) return u32(portIn8(port));
+  if (size === 2) return u32(portIn16(port));
+  return portIn32(port);
+}
+
+function realOut(port: u16, size: u32, value: u32): void {
+  if (size === 1) portOut8(port, wrapU8(value));
+  else if (size === 2) portOut16(port, wrapU16(value));
+  else portOut32(port, value);
+}
+
+function portIn(vcpu: Vcpu, port: u16, size: u32): void {
+  const own = instanceOf(vcpu.instance).holdsPlatform;
+  const value: u32 = own ? realIn(port, size) : shadowIn(port, size);
+  vcpu.registers[RAX] = mergeRegister(vcpu.registers[RAX], u64(value), size, false);
+  advance();
+}
+
+/** An instance that shuts down or resets ends, and the node goes on with the other one; the last one takes the node with it. */
+function portOut(vcpu: Vcpu, port: u16, size: u32): void {
+  const value: u32 = wrapU32(vcpu.registers[RAX]);
+  if (!instanceOf(vcpu.instance).holdsPlatform) {
+    const event = shadowOut(port, size, value);
+    advance();
+    if (event === PortEvent.POWEROFF) stopSelf(vcpu, StopReason.POWEROFF);
+    else if (event === PortEvent.RESET) stopSelf(vcpu, StopReason.RESET);
+    else if (port >= COM1 && port < COM1 + wrapU16(UART_PORTS)) raiseConsole(vcpu.instance);
+    return;
+  }
+  const alone = runningInstances() < 2;
+  if (!alone && isSleepRequest(port, size, value)) stopSelf(vcpu, StopReason.POWEROFF);
+  else if (!alone && isResetRequest(port, value)) stopSelf(vcpu, StopReason.RESET);
+  else {
+    realOut(port, size, value);
+    advance();
+  }
+}
+
+/** Handles the exit. String instructions on a trapped port get #GP: no kernel uses them on these devices. */
+export function handleIo(vcpu: Vcpu, qualification: u64): void {
+  if ((qualification & QUALIFICATION_STRING) !== 0n) {
+    injectGp();
+    return;
+  }
+  const port = wrapU16(qualification >> 16n);
+  const size: u32 = wrapU32(qualification & QUALIFICATION_SIZE) + 1;
+  if ((qualification & QUALIFICATION_IN) !== 0n) portIn(vcpu, port, size);
+  else portOut(vcpu, port, size);
+}

@@ -1,0 +1,90 @@
+/**
+ * Writes to a guarded local APIC. An instance interrupts only processors that it
+ * holds: what names others, or everybody, is turned into one interrupt for each
+ * processor of its own, or is stopped and recorded.
+ */
+import { CpuState, EventType, MAX_CPUS } from '../abi.ts';
+import { Vcpu, cpuOf, cpus } from '../cpu/cpu.ts';
+import { isX2apic, sendIpi, sendSelf, writeApic } from '../cpu/local-apic.ts';
+import { guestRip } from '../cpu/vmx/guest.ts';
+import { retireTick } from '../devices/tick.ts';
+import { record } from '../events.ts';
+import {
+  APIC_ICR_HIGH, APIC_ICR_LOW, APIC_LDR, APIC_LVT_TIMER, ICR_LEVEL, ICR_ASSERT, ICR_LOGICAL, ICR_MODE, ICR_MODE_FIXED,
+  ICR_MODE_INIT, ICR_MODE_LOWEST, ICR_MODE_NMI, ICR_MODE_STARTUP, ICR_SHORTHAND, ICR_SHORTHAND_ALL, ICR_SHORTHAND_SELF,
+  ICR_VECTOR, LVT_MASKED,
+} from '../machine/apic.ts';
+import { cpuOwner } from '../partition.ts';
+import { instanceOf } from './instance.ts';
+
+const XAPIC_BROADCAST: u32 = 0xff;
+const X2APIC_BROADCAST: u32 = 0xffffffff;
+const FIRST_VALID_VECTOR: u32 = 16;
+
+/** Whether a flat logical destination names a processor: its virtual CPU's LDR, by bits. */
+function matchesLogical(vcpu: Vcpu, destination: u32): boolean {
+  return ((vcpu.ldr >> 24) & destination) !== 0;
+}
+
+function isTarget(self: u32, index: u32, command: u32, destination: u32): boolean {
+  const shorthand: u32 = command & ICR_SHORTHAND;
+  if (shorthand !== 0) return shorthand === ICR_SHORTHAND_ALL || index !== self;
+  const vcpu = cpus[index & 31].vcpu;
+  if (vcpu === null) return false;
+  if ((command & ICR_LOGICAL) !== 0 && !isX2apic()) return matchesLogical(vcpu, destination);
+  return cpus[index & 31].apicId === destination || destination === (isX2apic() ? X2APIC_BROADCAST : XAPIC_BROADCAST);
+}
+
+function isAllowedMode(command: u32): boolean {
+  const mode: u32 = command & ICR_MODE;
+  if (mode === ICR_MODE_FIXED || mode === ICR_MODE_LOWEST) return (command & ICR_VECTOR) >= FIRST_VALID_VECTOR;
+  return mode === ICR_MODE_NMI || mode === ICR_MODE_INIT || mode === ICR_MODE_STARTUP;
+}
+
+/** INIT level de-assert, which processors since the Pentium 4 ignore (SDM Vol. 3A, 12.6.1). */
+function isInitDeassert(command: u32): boolean {
+  return (command & (ICR_MODE | ICR_LEVEL | ICR_ASSERT)) === (ICR_MODE_INIT | ICR_LEVEL);
+}
+
+/** Sends an instance's command to each of its processors that it names. */
+function deliver(vcpu: Vcpu, command: u32, destination: u32): void {
+  const self = cpuOf(vcpu).index;
+  if ((command & ICR_SHORTHAND) === ICR_SHORTHAND_SELF) {
+    sendSelf(command & ICR_VECTOR);
+    return;
+  }
+  if (isInitDeassert(command)) return;
+  let found = false;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    if (cpuOwner(i) !== vcpu.instance || !isTarget(self, i, command, destination)) continue;
+    found = true;
+    if (cpus[i].state === CpuState.PARKED || !isAllowedMode(command)) continue;
+    sendIpi(cpus[i].apicId, command & ~(ICR_SHORTHAND | ICR_LOGICAL));
+    if ((command & ICR_MODE) === ICR_MODE_LOWEST) return;
+  }
+  const broadcast = (command & ICR_SHORTHAND) !== 0;
+  if (!found && !broadcast) {
+    record(EventType.IPI_VIOLATION, vcpu.instance, self, (u64(destination) << 32n) | u64(command), guestRip());
+  }
+}
+
+/** The guest wrote an x2APIC ICR. */
+export function writeX2apicIcr(vcpu: Vcpu, value: u64): void {
+  deliver(vcpu, wrapU32(value), wrapU32(value >> 32n));
+}
+
+/** The guest wrote a register of its guarded xAPIC page. */
+export function writeGuardedApic(vcpu: Vcpu, register: u32, value: u32): void {
+  if (register === APIC_ICR_HIGH) {
+    vcpu.icrHigh = value;
+    writeApic(APIC_ICR_HIGH, value);
+  } else if (register === APIC_ICR_LOW) deliver(vcpu, value, vcpu.icrHigh >> 24);
+  else if (register === APIC_LDR) {
+    vcpu.ldr = value;
+    // Two instances may choose the same logical id: the one without the platform keeps its own to itself.
+    if (instanceOf(vcpu.instance).holdsPlatform) writeApic(APIC_LDR, value);
+  } else {
+    if (register === APIC_LVT_TIMER && (value & LVT_MASKED) === 0) retireTick();
+    writeApic(register, value);
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * EPT violations: registers of devices that an instance has shadows of, its
+ * guarded local APIC, or a touch of memory that is not its own, which is stopped
+ * and recorded: reads give ones, writes are lost, as on a bus where nobody answers.
+ */
+import { EventType } from '../abi.ts';
+import { Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { EPT_ALL, isBeyondIdentity, mapIdentical } from '../cpu/vmx/ept.ts';
+import { guestIs64Bit, guestRegister, guestRip, injectGp, setGuestRegister, skipInstruction } from '../cpu/vmx/guest.ts';
+import { readApic } from '../cpu/local-apic.ts';
+import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
+import { hpetRead, hpetWrite, isCounter } from '../devices/hpet.ts';
+import { ioapicBase, ioapicRead, ioapicWrite } from '../devices/ioapic.ts';
+import { platform } from '../devices/platform.ts';
+import { updateTick } from '../devices/tick.ts';
+import { record } from '../events.ts';
+import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
+import { PAGE_SIZE, SIZE_1G } from '../machine/registers.ts';
+import { FREE, ownerOf } from '../partition.ts';
+import { fetchInstruction } from './guest-memory.ts';
+import { instanceOf } from './instance.ts';
+import { writeGuardedApic } from './ipi.ts';
+
+const ALL_ONES: u64 = 0xffffffffffffffffn;
+const PAGE_OFFSET: u64 = PAGE_SIZE - 1n;
+
+function isPage(address: GuestPhysical, page: u64): boolean {
+  return page !== 0n && (address & ~PAGE_OFFSET) === (page & ~PAGE_OFFSET);
+}
+
+/** Reads through the map are allowed where only writes are guarded; this sees the reads of a read-modify-write too. */
+function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
+  const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
+  if (shadowed && isPage(address, ioapicBase())) return u64(ioapicRead(wrapU32(address & 0xffn)));
+  if (isPage(address, APIC_DEFAULT_BASE)) return u64(readApic(wrapU32(address & 0xff0n)));
+  if (shadowed && isPage(address, platform.hpet)) return hpetRead(wrapU32(address & PAGE_OFFSET), size);
+  return truncateTo(ALL_ONES, size);
+}
+
+function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void {
+  const offset: u32 = wrapU32(address & PAGE_OFFSET);
+  const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
+  if (shadowed && isPage(address, ioapicBase())) {
+    ioapicWrite(offset & 0xff, wrapU32(value));
+    updateTick();
+  } else if (isPage(address, APIC_DEFAULT_BASE)) writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
+  else if (shadowed && isPage(address, platform.hpet) && !isCounter(offset)) hpetWrite(offset, size, value);
+}
+
+/** A touch of RAM that somebody else owns is a breach; of an address where nothing is, not. */
+function recordBreach(vcpu: Vcpu, address: GuestPhysical): void {
+  if (ownerOf(u64(address)) === FREE) return;
+  record(EventType.MEMORY_VIOLATION, vcpu.instance, cpuOf(vcpu).index, address, guestRip());
+}
+
+function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
+  if (access.kind === AccessKind.WRITE_IMMEDIATE) {
+    write(vcpu, address, access.size, truncateTo(access.immediate, access.size));
+    return;
+  }
+  const register = guestRegister(vcpu, access.register);
+  const source: u64 = access.highByte !== 0 ? register >> 8n : register;
+  if (access.kind === AccessKind.WRITE) {
+    write(vcpu, address, access.size, truncateTo(source, access.size));
+    return;
+  }
+  const value = read(vcpu, address, access.size);
+  if (access.kind === AccessKind.EXCHANGE) write(vcpu, address, access.size, truncateTo(source, access.size));
+  setGuestRegister(vcpu, access.register, mergeRegister(register, value, access.registerSize, access.highByte !== 0));
+}
+
+/** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
+export function handleEptViolation(vcpu: Vcpu, address: GuestPhysical): void {
+  if (isBeyondIdentity(address) && instanceOf(vcpu.instance).holdsPlatform) {
+    const page: u64 = address & ~(SIZE_1G - 1n);
+    mapIdentical(vcpu.instance, page, SIZE_1G, EPT_ALL);
+    return;
+  }
+  recordBreach(vcpu, address);
+  const bytes: FixedArray<u8, 16> = zeroed();
+  const access: Access = zeroed();
+  const count = guestIs64Bit() ? fetchInstruction(vcpu.instance, guestRip(), bytes) : 0;
+  if (count === 0 || !decodeAccess(bytes, count, access)) {
+    injectGp();
+    return;
+  }
+  emulate(vcpu, address, access);
+  skipInstruction(u64(access.length));
+}

@@ -1,0 +1,119 @@
+/**
+ * Stop: an instance ends, its resources are free, the node stays up. Its
+ * processors wait in the VMM, reset and with empty local APICs.
+ */
+import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, StopReason } from '../abi.ts';
+import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
+import { holdOthers, letGo, orderSwitch } from '../cpu/kick.ts';
+import { resetLocalApic } from '../cpu/local-apic.ts';
+import { EPT_ALL, mapIdentical, resetEpt } from '../cpu/vmx/ept.ts';
+import { flushMemoryMap } from '../cpu/vmx/guest.ts';
+import { startVcpu } from '../cpu/vmx/start.ts';
+import { retireVmcs } from '../cpu/vmx/vmcs.ts';
+import { record } from '../events.ts';
+import { readTsc } from '../machine/intrinsics.ts';
+import { FREE, amountOf, cpuOwner, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
+import { otherInstance } from './boot.ts';
+import { setLowBase } from './guest-memory.ts';
+import { guardApic, guardSharedMsrs, instanceOf } from './instance.ts';
+
+/** This processor carries `vcpu` from its start on, with an empty local APIC. */
+export function switchTo(from: Vcpu, vcpu: Vcpu): void {
+  const cpu: Cpu = cpuOf(from);
+  retireVmcs(from);
+  resetLocalApic();
+  assert(startVcpu(vcpu, cpu));
+}
+
+/** Ends an instance (not the caller's); its processors go through SWITCH into a wait that only the VMM ends. */
+function parkOthers(self: Cpu, number: u32): void {
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const cpu = cpus[i];
+    const vcpu = cpu.vcpu;
+    if (i === self.index || cpuOwner(i) !== number || vcpu === null || cpu.state === CpuState.PARKED) continue;
+    vcpu.start = StartKind.WAIT_FOR_SIPI;
+    orderSwitch(cpu, vcpu);
+    cpu.state = CpuState.PARKED;
+  }
+}
+
+function markStopped(number: u32, self: u32, reason: StopReason): void {
+  const instance = instanceOf(number);
+  instance.state = InstanceState.STOPPED;
+  instance.stopTick = readTsc();
+  record(EventType.STOPPED, number, self, u64(reason), 0n);
+  moveEverything(number, FREE);
+}
+
+/** The instance of the caller ends, by its own hand or because it cannot go on. Its last processor parks too. */
+export function stopSelf(vcpu: Vcpu, reason: StopReason): void {
+  const cpu = cpuOf(vcpu);
+  parkOthers(cpu, vcpu.instance);
+  markStopped(vcpu.instance, cpu.index, reason);
+  vcpu.start = StartKind.WAIT_FOR_SIPI;
+  switchTo(vcpu, vcpu);
+  cpu.state = CpuState.PARKED;
+}
+
+/** An instance is ended by another one. */
+export function stopOther(vcpu: Vcpu, number: u32): Result {
+  if (number !== otherInstance(vcpu.instance)) return Result.INSTANCE;
+  if (instanceOf(number).state !== InstanceState.RUNNING) return Result.INSTANCE;
+  // What holds the platform is stopped only by itself: nobody else can quiesce its devices.
+  if (instanceOf(number).holdsPlatform) return Result.INSTANCE;
+  const cpu = cpuOf(vcpu);
+  parkOthers(cpu, number);
+  markStopped(number, cpu.index, StopReason.KILLED);
+  return Result.OK;
+}
+
+/** The free memory of a stopped second instance returns to the caller's map, its processors wait for the caller's SIPI. */
+export function giveBack(vcpu: Vcpu, number: u32): Result {
+  const self = vcpu.instance;
+  if (number !== otherInstance(self) || instanceOf(number).state !== InstanceState.STOPPED) return Result.INSTANCE;
+  if (!instanceOf(self).holdsPlatform) return Result.INSTANCE;
+  const cpu = cpuOf(vcpu);
+  holdOthers(cpu, self);
+  for (let i: u32 = 0; i < pieceTotal(); i++) {
+    const piece = pieceAt(i);
+    if (piece.owner === FREE) mapIdentical(self, piece.base, piece.size, EPT_ALL);
+  }
+  guardApic(self, false);
+  guardSharedMsrs(self, false);
+  flushMemoryMap(vcpu);
+  letGo();
+  record(EventType.GRANTED, self, cpu.index, u64(ResourceKind.MEMORY), amountOf(FREE, ResourceKind.MEMORY));
+  adoptFreeCpus(self);
+  moveEverything(FREE, self);
+  resetEpt(number);
+  setLowBase(number, 0n);
+  instanceOf(number).state = InstanceState.NONE;
+  return Result.OK;
+}
+
+/** Processors that nobody uses become an instance's and wait for its SIPI. */
+export function adoptFreeCpus(instance: u32): void {
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const cpu = cpus[i];
+    if (cpu.state !== CpuState.PARKED) continue;
+    adoptCpu(cpu, instance);
+  }
+}
+
+function adoptCpu(cpu: Cpu, instance: u32): void {
+  const vcpu = freshVcpu(instance, cpu.index);
+  setCpuOwner(cpu.index, instance);
+  record(EventType.GRANTED, instance, cpu.index, u64(ResourceKind.CPU), u64(cpu.index));
+  orderSwitch(cpu, vcpu);
+}
+
+/** An instance's virtual CPU as after INIT, its exit counters kept. */
+function freshVcpu(instance: u32, index: u32): Vcpu {
+  const vcpu = vcpuOf(instance, index);
+  vcpu.instance = instance;
+  vcpu.index = index;
+  vcpu.start = StartKind.WAIT_FOR_SIPI;
+  vcpu.icrHigh = 0;
+  vcpu.ldr = 0;
+  return vcpu;
+}

@@ -1,0 +1,69 @@
+/**
+ * Take-over: the instance that is left is granted everything that is free. Its
+ * shadows go into the real devices, its private low MiB into the real one, and
+ * from then on it reaches the whole machine, as the first instance did.
+ */
+import { EventType, InstanceState, ResourceKind, Result } from '../abi.ts';
+import { Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { holdOthers, letGo } from '../cpu/kick.ts';
+import { writeApic } from '../cpu/local-apic.ts';
+import { mapIdentity, resetEpt } from '../cpu/vmx/ept.ts';
+import { flushMemoryMap } from '../cpu/vmx/guest.ts';
+import { handOverHpet } from '../devices/hpet.ts';
+import { handOverIoapic } from '../devices/ioapic.ts';
+import { handOverLegacy } from '../devices/legacy.ts';
+import { handOverUart } from '../devices/uart.ts';
+import { record } from '../events.ts';
+import { APIC_LDR } from '../machine/apic.ts';
+import { FREE, LOW_RAM_END, amountOf, functionAt, functionTotal, moveEverything } from '../partition.ts';
+import { otherInstance } from './boot.ts';
+import { lowBase, setLowBase } from './guest-memory.ts';
+import { guardApic, guardSharedMsrs, hideRegion, instanceOf, openPorts } from './instance.ts';
+import { adoptFreeCpus } from './stop.ts';
+
+/** The private low MiB replaces the real one: what the kernel put there stays where it put it. */
+function moveLowMemory(instance: u32): void {
+  const base = lowBase(instance);
+  if (base === 0n) return;
+  copyBytes(0n, base, LOW_RAM_END);
+  setLowBase(instance, 0n);
+}
+
+function recordGrants(instance: u32, cpu: u32): void {
+  record(EventType.GRANTED, instance, cpu, u64(ResourceKind.MEMORY), amountOf(FREE, ResourceKind.MEMORY));
+  record(EventType.GRANTED, instance, cpu, u64(ResourceKind.PLATFORM), 0n);
+  for (let i: u32 = 0; i < functionTotal(); i++) {
+    if (functionAt(i).owner === FREE) record(EventType.GRANTED, instance, cpu, u64(ResourceKind.FUNCTION), u64(functionAt(i).bdf));
+  }
+}
+
+/** Grants the caller's instance all that is free; BUSY while another one runs. */
+export function takeEverything(vcpu: Vcpu): Result {
+  const self = vcpu.instance;
+  const other = otherInstance(self);
+  if (instanceOf(other).state === InstanceState.RUNNING) return Result.BUSY;
+  if (instanceOf(other).state !== InstanceState.STOPPED || instanceOf(self).holdsPlatform) return Result.INSTANCE;
+  const cpu = cpuOf(vcpu);
+  holdOthers(cpu, self);
+  recordGrants(self, cpu.index);
+  moveLowMemory(self);
+  resetEpt(self);
+  mapIdentity(self);
+  hideRegion(self);
+  guardApic(self, false);
+  guardSharedMsrs(self, false);
+  handOverLegacy();
+  handOverHpet();
+  handOverIoapic();
+  handOverUart();
+  openPorts(self);
+  // The guard kept the logical destination to itself; from here on the kernel's is the real one.
+  if (vcpu.ldr !== 0) writeApic(APIC_LDR, vcpu.ldr);
+  instanceOf(self).holdsPlatform = true;
+  flushMemoryMap(vcpu);
+  letGo();
+  adoptFreeCpus(self);
+  moveEverything(FREE, self);
+  instanceOf(other).state = InstanceState.NONE;
+  return Result.OK;
+}

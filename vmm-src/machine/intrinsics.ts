@@ -1,0 +1,71 @@
+/**
+ * What only the processor can do. Each function is one instruction or the
+ * shortest sequence that leaves no choice; intrinsics.h is the C twin, and the
+ * simulated machine in test/vmm is the JavaScript one.
+ */
+
+export class CpuidResult extends Struct { eax: u32; ebx: u32; ecx: u32; edx: u32 }
+assertLayout<CpuidResult>(16, { eax: 0, ebx: 4, ecx: 8, edx: 12 });
+
+/** GDTR or IDTR as SGDT and SIDT store it. */
+export class TableRegister extends Packed { limit: u16; base: u64 }
+assertLayout<TableRegister>(10, { limit: 0, base: 2 });
+
+export declare function cpuid(leaf: u32, subleaf: u32, out: CpuidResult): void;
+export declare function readTsc(): u64;
+export declare function readMsr(index: u32): u64;
+export declare function writeMsr(index: u32, value: u64): void;
+export declare function xsetbv(index: u32, value: u64): void;
+
+export declare function readCr0(): u64;
+export declare function writeCr0(value: u64): void;
+export declare function readCr3(): u64;
+export declare function readCr4(): u64;
+export declare function writeCr4(value: u64): void;
+export declare function readDr7(): u64;
+export declare function writeDr7(value: u64): void;
+
+export declare function storeGdt(out: TableRegister): void;
+export declare function storeIdt(out: TableRegister): void;
+export declare function readEs(): u16;
+export declare function readCs(): u16;
+export declare function readSs(): u16;
+export declare function readDs(): u16;
+export declare function readFs(): u16;
+export declare function readGs(): u16;
+export declare function readLdtr(): u16;
+export declare function readTr(): u16;
+/** LAR: access rights at bits 8 to 23; 0 for a selector that has none. */
+export declare function loadAccessRights(selector: u16): u32;
+/** LSL: the limit in bytes; 0 for a selector that has none. */
+export declare function loadSegmentLimit(selector: u16): u32;
+
+export declare function portIn8(port: u16): u8;
+export declare function portIn16(port: u16): u16;
+export declare function portIn32(port: u16): u32;
+export declare function portOut8(port: u16, value: u8): void;
+export declare function portOut16(port: u16, value: u16): void;
+export declare function portOut32(port: u16, value: u32): void;
+
+/** VMX instructions answer false on VMfailInvalid and VMfailValid (SDM Vol. 3C, 31.2). */
+export declare function vmxon(region: HostPhysical): boolean;
+export declare function vmxoff(): void;
+export declare function vmclear(vmcs: HostPhysical): boolean;
+export declare function vmptrld(vmcs: HostPhysical): boolean;
+export declare function vmread(field: u32): u64;
+/** A field that does not exist is a bug in the VMM: traps. */
+export declare function vmwrite(field: u32, value: u64): void;
+/** Single-context INVEPT (type 1). */
+export declare function invept(eptPointer: u64): void;
+/** Single-context INVVPID (type 1). */
+export declare function invvpid(vpid: u16): void;
+
+export declare function writebackInvalidate(): void;
+/** Spin-loop hint. */
+export declare function pause(): void;
+/** Interrupts on for a few instructions, then off: whatever is pending goes through the VMM's own IDT. */
+export declare function acceptInterrupts(): void;
+/** Clears FPU and vector registers, so that one instance's values do not show in another. */
+export declare function clearVectorState(): void;
+/** Never returns. */
+export declare function haltForever(): never;

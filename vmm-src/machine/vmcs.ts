@@ -1,0 +1,190 @@
+/** VMCS field encodings (SDM Vol. 3D, appendix B). */
+export enum Vmcs {
+  VPID = 0x0000,
+  GUEST_ES_SELECTOR = 0x0800,
+  GUEST_CS_SELECTOR = 0x0802,
+  GUEST_SS_SELECTOR = 0x0804,
+  GUEST_DS_SELECTOR = 0x0806,
+  GUEST_FS_SELECTOR = 0x0808,
+  GUEST_GS_SELECTOR = 0x080a,
+  GUEST_LDTR_SELECTOR = 0x080c,
+  GUEST_TR_SELECTOR = 0x080e,
+  HOST_ES_SELECTOR = 0x0c00,
+  HOST_CS_SELECTOR = 0x0c02,
+  HOST_SS_SELECTOR = 0x0c04,
+  HOST_DS_SELECTOR = 0x0c06,
+  HOST_FS_SELECTOR = 0x0c08,
+  HOST_GS_SELECTOR = 0x0c0a,
+  HOST_TR_SELECTOR = 0x0c0c,
+  IO_BITMAP_A = 0x2000,
+  IO_BITMAP_B = 0x2002,
+  MSR_BITMAP = 0x2004,
+  VM_EXIT_MSR_STORE_ADDRESS = 0x2006,
+  TSC_OFFSET = 0x2010,
+  EPT_POINTER = 0x201a,
+  GUEST_PHYSICAL_ADDRESS = 0x2400,
+  VMCS_LINK_POINTER = 0x2800,
+  GUEST_DEBUGCTL = 0x2802,
+  GUEST_EFER = 0x2806,
+  HOST_EFER = 0x2c02,
+  PIN_BASED_CONTROLS = 0x4000,
+  PROCESSOR_BASED_CONTROLS = 0x4002,
+  EXCEPTION_BITMAP = 0x4004,
+  PAGE_FAULT_ERROR_CODE_MASK = 0x4006,
+  PAGE_FAULT_ERROR_CODE_MATCH = 0x4008,
+  CR3_TARGET_COUNT = 0x400a,
+  VM_EXIT_CONTROLS = 0x400c,
+  VM_EXIT_MSR_STORE_COUNT = 0x400e,
+  VM_EXIT_MSR_LOAD_COUNT = 0x4010,
+  VM_ENTRY_CONTROLS = 0x4012,
+  VM_ENTRY_MSR_LOAD_COUNT = 0x4014,
+  VM_ENTRY_INTERRUPTION_INFO = 0x4016,
+  VM_ENTRY_EXCEPTION_ERROR_CODE = 0x4018,
+  VM_ENTRY_INSTRUCTION_LENGTH = 0x401a,
+  SECONDARY_CONTROLS = 0x401e,
+  VM_INSTRUCTION_ERROR = 0x4400,
+  EXIT_REASON = 0x4402,
+  EXIT_INTERRUPTION_INFO = 0x4404,
+  IDT_VECTORING_INFO = 0x4408,
+  IDT_VECTORING_ERROR_CODE = 0x440a,
+  EXIT_INSTRUCTION_LENGTH = 0x440c,
+  GUEST_ES_LIMIT = 0x4800,
+  GUEST_CS_LIMIT = 0x4802,
+  GUEST_LDTR_LIMIT = 0x480c,
+  GUEST_TR_LIMIT = 0x480e,
+  GUEST_GDTR_LIMIT = 0x4810,
+  GUEST_IDTR_LIMIT = 0x4812,
+  GUEST_ES_ACCESS_RIGHTS = 0x4814,
+  GUEST_CS_ACCESS_RIGHTS = 0x4816,
+  GUEST_SS_ACCESS_RIGHTS = 0x4818,
+  GUEST_LDTR_ACCESS_RIGHTS = 0x4820,
+  GUEST_TR_ACCESS_RIGHTS = 0x4822,
+  GUEST_INTERRUPTIBILITY = 0x4824,
+  GUEST_ACTIVITY_STATE = 0x4826,
+  GUEST_SYSENTER_CS = 0x482a,
+  PREEMPTION_TIMER = 0x482e,
+  HOST_SYSENTER_CS = 0x4c00,
+  CR0_MASK = 0x6000,
+  CR4_MASK = 0x6002,
+  CR0_SHADOW = 0x6004,
+  CR4_SHADOW = 0x6006,
+  EXIT_QUALIFICATION = 0x6400,
+  GUEST_LINEAR_ADDRESS = 0x640a,
+  GUEST_CR0 = 0x6800,
+  GUEST_CR3 = 0x6802,
+  GUEST_CR4 = 0x6804,
+  GUEST_ES_BASE = 0x6806,
+  GUEST_CS_BASE = 0x6808,
+  GUEST_FS_BASE = 0x680e,
+  GUEST_GS_BASE = 0x6810,
+  GUEST_LDTR_BASE = 0x6812,
+  GUEST_TR_BASE = 0x6814,
+  GUEST_GDTR_BASE = 0x6816,
+  GUEST_IDTR_BASE = 0x6818,
+  GUEST_DR7 = 0x681a,
+  GUEST_RSP = 0x681c,
+  GUEST_RIP = 0x681e,
+  GUEST_RFLAGS = 0x6820,
+  GUEST_PENDING_DEBUG = 0x6822,
+  GUEST_SYSENTER_ESP = 0x6824,
+  GUEST_SYSENTER_EIP = 0x6826,
+  HOST_CR0 = 0x6c00,
+  HOST_CR3 = 0x6c02,
+  HOST_CR4 = 0x6c04,
+  HOST_FS_BASE = 0x6c06,
+  HOST_GS_BASE = 0x6c08,
+  HOST_TR_BASE = 0x6c0a,
+  HOST_GDTR_BASE = 0x6c0c,
+  HOST_IDTR_BASE = 0x6c0e,
+  HOST_SYSENTER_ESP = 0x6c10,
+  HOST_SYSENTER_EIP = 0x6c12,
+  HOST_RSP = 0x6c14,
+  HOST_RIP = 0x6c16,
+}
+
+/** Distance between the same field of two neighbouring segment registers, ES first. */
+export const VMCS_SEGMENT_STEP: u32 = 2;
+
+/** Basic exit reasons (SDM Vol. 3D, appendix C). */
+export enum ExitReason {
+  EXCEPTION_OR_NMI = 0,
+  EXTERNAL_INTERRUPT = 1,
+  TRIPLE_FAULT = 2,
+  INIT = 3,
+  SIPI = 4,
+  CPUID = 10,
+  GETSEC = 11,
+  INVD = 13,
+  VMCALL = 18,
+  VMCLEAR = 19,
+  VMXON = 27,
+  CR_ACCESS = 28,
+  IO = 30,
+  RDMSR = 31,
+  WRMSR = 32,
+  MONITOR_TRAP_FLAG = 37,
+  EPT_VIOLATION = 48,
+  EPT_MISCONFIGURATION = 49,
+  INVEPT = 50,
+  PREEMPTION_TIMER = 52,
+  INVVPID = 53,
+  XSETBV = 55,
+}
+export const EXIT_REASON_BASIC: u64 = 0xffffn;
+export const EXIT_REASON_ENTRY_FAILURE: u64 = 0x80000000n;
+
+/** Pin-based controls (SDM Vol. 3C, 26.6.1). */
+export const PIN_PREEMPTION_TIMER: u32 = 0x40;
+
+/** Primary processor-based controls (26.6.2). */
+export const PROCESSOR_USE_IO_BITMAPS: u32 = 0x2000000;
+export const PROCESSOR_MONITOR_TRAP_FLAG: u32 = 0x8000000;
+export const PROCESSOR_USE_MSR_BITMAPS: u32 = 0x10000000;
+export const PROCESSOR_SECONDARY: u32 = 0x80000000;
+
+/** Secondary processor-based controls (26.6.2). */
+export const SECONDARY_EPT: u32 = 0x2;
+export const SECONDARY_RDTSCP: u32 = 0x8;
+export const SECONDARY_VPID: u32 = 0x20;
+export const SECONDARY_UNRESTRICTED_GUEST: u32 = 0x80;
+export const SECONDARY_INVPCID: u32 = 0x1000;
+export const SECONDARY_XSAVES: u32 = 0x100000;
+export const SECONDARY_USER_WAIT: u32 = 0x4000000;
+
+/** VM-exit controls (26.7.1). */
+export const EXIT_SAVE_DEBUG: u32 = 0x4;
+export const EXIT_HOST_64_BIT: u32 = 0x200;
+export const EXIT_SAVE_EFER: u32 = 0x100000;
+export const EXIT_LOAD_EFER: u32 = 0x200000;
+/** VM-entry controls (26.8.1). */
+export const ENTRY_LOAD_DEBUG: u32 = 0x4;
+export const ENTRY_IA32E_GUEST: u32 = 0x200;
+export const ENTRY_LOAD_EFER: u32 = 0x8000;
+
+/** Guest activity and interruptibility (26.4.2). */
+export const ACTIVITY_ACTIVE: u64 = 0n;
+export const ACTIVITY_WAIT_FOR_SIPI: u64 = 3n;
+export const BLOCKING_BY_STI_OR_MOV_SS: u64 = 3n;
+/** Pending debug exceptions: single step. */
+export const PENDING_DEBUG_BS: u64 = 0x4000n;
+
+/** VM-entry interruption information (26.8.3). */
+export const INTERRUPTION_VALID: u32 = 0x80000000;
+export const INTERRUPTION_TYPE_NMI: u32 = 0x200;
+export const INTERRUPTION_TYPE_EXCEPTION: u32 = 0x300;
+export const INTERRUPTION_DELIVER_CODE: u32 = 0x800;
+/** Bits of IDT-vectoring information that the entry field takes too (12 is undefined there). */
+export const INTERRUPTION_REINJECT: u64 = 0x80000fffn;
+
+/** EPT violation qualification (SDM Vol. 3C, table 29-7). */
+export const EPT_QUALIFICATION_WRITE: u64 = 2n;
+
+/** Access rights of a segment as the VMCS keeps them (26.4.1): type, S, DPL, P, AVL, L, D/B, G; 16: unusable. */
+export const RIGHTS_UNUSABLE: u64 = 0x10000n;
+export const RIGHTS_CODE64: u64 = 0xa09bn;
+export const RIGHTS_DATA32: u64 = 0xc093n;
+export const RIGHTS_CODE16: u64 = 0x9bn;
+export const RIGHTS_DATA16: u64 = 0x93n;
+export const RIGHTS_LDT: u64 = 0x82n;
+export const RIGHTS_BUSY_TSS: u64 = 0x8bn;
+export const RIGHTS_LONG_MODE: u64 = 0x2000n;
