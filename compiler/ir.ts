@@ -97,6 +97,8 @@ export interface Func {
   cName: string;
   readonly module: string;
   readonly loc: Loc;
+  /** Where its closing brace stands. */
+  readonly end: Loc;
   readonly doc: string;
   readonly exported: boolean;
   /** Called from outside: C linkage, root of reachability. */
@@ -189,7 +191,7 @@ export type Stmt =
   /** First the temporaries, in order. */
   | { readonly kind: "assign"; readonly loc: Loc; readonly temps: Temp[]; readonly place: Place; readonly value: Expr }
   | { readonly kind: "expression"; readonly loc: Loc; readonly value: Expr }
-  | { readonly kind: "if"; readonly loc: Loc; readonly test: Expr; readonly yes: Stmt[]; readonly no: Stmt[] | null }
+  | { readonly kind: "if"; readonly loc: Loc; readonly test: Expr; readonly yes: Stmt[]; readonly no: Stmt[] | null; readonly noLoc: Loc | null }
   | { readonly kind: "while"; readonly loc: Loc; readonly test: Expr; readonly body: Stmt[] }
   | { readonly kind: "doWhile"; readonly loc: Loc; readonly test: Expr; readonly body: Stmt[] }
   | { readonly kind: "for"; readonly loc: Loc; readonly init: Stmt[]; readonly test: Expr | null; readonly step: Stmt[]; readonly body: Stmt[] }
@@ -200,6 +202,7 @@ export type Stmt =
   | { readonly kind: "trap"; readonly loc: Loc; readonly site: Site };
 
 export interface SwitchCase {
+  readonly loc: Loc;
   readonly labels: Expr[];
   readonly isDefault: boolean;
   /** Never falls through; a back end ends it with a break. */

@@ -39,6 +39,11 @@ export function lineOf(loc: Loc): number {
   return loc.source.position(loc.start).line;
 }
 
+/** The end of a range, where its closing brace stands. */
+export function endOf(loc: Loc): Loc {
+  return { ...loc, start: Math.max(loc.start, loc.end - 1) };
+}
+
 /** "file.ts:line:col" */
 export function describe(loc: Loc): string {
   const { line, column } = loc.source.position(loc.start);

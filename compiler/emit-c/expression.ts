@@ -31,32 +31,40 @@ export function expression(value: Expr): string {
   }
 }
 
-/** An expression as an operand: in parentheses unless it binds tightest already. */
+/** An expression as an operand of an operator: in parentheses unless it binds tighter than all that have two sides. */
 export function operand(value: Expr): string {
   const text = expression(value);
-  switch (value.kind) {
-    case "binary":
-    case "shift":
-    case "negate":
-    case "complement":
-      return text.startsWith("(") && isWhole(text) ? text : `(${text})`;
-    case "compare":
-    case "logical":
-    case "conditional":
-    case "convert":
-    case "at":
-    case "placeAddress":
-    case "refAddress":
-      return `(${text})`;
-    case "notNull":
-      return value.site ? `(${text})` : operand(value.value);
-    default:
-      return text;
+  return isTight(text) ? text : `(${text})`;
+}
+
+/** An expression before -> or [ ]. */
+function base(value: Expr): string {
+  const text = expression(value);
+  return isPostfix(text) || isWhole(text) ? text : `(${text})`;
+}
+
+/** A name, number, access or call, also behind casts or one of ! ~ &. */
+function isTight(text: string): boolean {
+  const bare = text.replace(/^(\((?:const )?(?:struct )?\w+ ?\**\))+/, "").replace(/ \/\* [^*]* \*\/$/, "").replace(/^[!~&]/, "");
+  return isPostfix(bare) || isWhole(bare);
+}
+
+/** A name or number with any accesses and calls after it. */
+function isPostfix(text: string): boolean {
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i]!;
+    if (character === "(" || character === "[") depth++;
+    else if (character === ")" || character === "]") depth--;
+    else if (depth === 0 && character === "-" && text[i + 1] === ">") i++;
+    else if (depth === 0 && !/[\w.]/.test(character)) return false;
   }
+  return /^\w/.test(text);
 }
 
 /** Whether the first parenthesis closes at the end. */
 function isWhole(text: string): boolean {
+  if (!text.startsWith("(")) return false;
   let depth = 0;
   for (let i = 0; i < text.length; i++) {
     if (text[i] === "(") depth++;
@@ -72,11 +80,11 @@ export function place(where: Place): string {
     case "field": {
       const name = printable(where.field.name);
       if (where.base.kind === "ref") return `${place(where.base.place)}.${name}`;
-      return `${operand(where.base)}->${name}`;
+      return `${base(where.base)}->${name}`;
     }
     case "element": {
-      const base = where.base.kind === "ref" ? place(where.base.place) : operand(where.base);
-      return `${base}[${expression(where.index)}]`;
+      const array = where.base.kind === "ref" ? place(where.base.place) : base(where.base);
+      return `${array}[${expression(where.index)}]`;
     }
   }
 }

@@ -20,7 +20,7 @@ export function emitC(program: Program, options: COptions = {}): string {
   for (const struct of inOrder(program.structs)) emitStruct(out, struct);
   trapTable(out, program.sites);
   emitPrototypes(out, program.funcs, options);
-  out.line("");
+  out.separate();
   for (const one of program.statics) emitStatic(out, one);
   for (const func of program.funcs) if (func.body) emitFunction(out, func);
   return out.toString();
@@ -78,12 +78,11 @@ function initializer(one: Static): string {
 }
 
 function emitFunction(out: Writer, func: Func): void {
-  out.line("");
+  out.separate();
   if (func.doc) out.line(`// ${func.doc}`);
-  out.block(`${signature(func)} {`, func.loc, () => {
-    for (const temp of func.temps) out.line(`${declare(temp.type, temp.cName)};`);
-    for (const param of func.params) if (param.reads === 0) out.line(`(void)${param.cName};`);
+  out.block(`${signature(func)} {`, func.loc, func.end, () => {
+    for (const temp of func.temps) out.line(`${declare(temp.type, temp.cName)};`, func.loc);
+    for (const param of func.params) if (param.reads === 0) out.line(`(void)${param.cName};`, func.loc);
     statements(out, func.body!);
   });
 }
-

@@ -1,5 +1,6 @@
 /** Statements in C. Twin of emit-js/statement.ts. */
-import { type Stmt, type SwitchCase, isAggregate } from "../ir.ts";
+import { type Expr, type Stmt, type SwitchCase, isAggregate } from "../ir.ts";
+import { endOf } from "../source.ts";
 import { constant, expression, place } from "./expression.ts";
 import { declare } from "./types.ts";
 import type { Writer } from "./writer.ts";
@@ -22,30 +23,18 @@ function statement(out: Writer, stmt: Stmt): void {
       ifBody(out, stmt);
       return;
     case "while":
-      out.block(`while (${expression(stmt.test)}) {`, stmt.loc, () => statements(out, stmt.body));
+      out.block(`while (${expression(stmt.test)}) {`, stmt.loc, endOf(stmt.loc), () => statements(out, stmt.body));
       return;
     case "doWhile":
       out.line("do {", stmt.loc);
       out.indented(() => statements(out, stmt.body));
-      out.line(`} while (${expression(stmt.test)});`);
+      out.line(`} while (${expression(stmt.test)});`, endOf(stmt.loc));
       return;
-    case "for": {
-      const only = stmt.init.length === 1 ? stmt.init[0]! : null;
-      const inHead = only === null ? stmt.init.length === 0 : simpleInit(only);
-      if (!inHead) {
-        out.block("{", stmt.loc, () => {
-          statements(out, stmt.init);
-          forLoop(out, stmt, "");
-        });
-        return;
-      }
-      forLoop(out, stmt, only ? (only.kind === "let" ? letText(only) : simple(only).join(", ")) : "");
+    case "for":
+      forLoop(out, stmt);
       return;
-    }
     case "switch":
-      out.line(`switch (${expression(stmt.value)}) {`, stmt.loc);
-      for (const one of stmt.cases) switchCase(out, one);
-      out.line("}");
+      out.block(`switch (${expression(stmt.value)}) {`, stmt.loc, endOf(stmt.loc), () => stmt.cases.forEach((one) => switchCase(out, one)));
       return;
     case "break":
     case "continue":
@@ -55,7 +44,7 @@ function statement(out: Writer, stmt: Stmt): void {
       out.line(stmt.value ? `return ${expression(stmt.value)};` : "return;", stmt.loc);
       return;
     case "block":
-      out.block("{", stmt.loc, () => statements(out, stmt.body));
+      out.block("{", stmt.loc, endOf(stmt.loc), () => statements(out, stmt.body));
       return;
     case "trap":
       out.line(`onTrap(${stmt.site.id});`, stmt.loc);
@@ -65,43 +54,43 @@ function statement(out: Writer, stmt: Stmt): void {
 
 function ifBody(out: Writer, stmt: Extract<Stmt, { kind: "if" }>): void {
   out.indented(() => statements(out, stmt.yes));
-  const { no } = stmt;
-  if (!no) return out.line("}");
-  if (no.length === 1 && no[0]!.kind === "if") {
-    out.line(`} else if (${expression(no[0].test)}) {`);
-    return ifBody(out, no[0]);
+  const { no, noLoc } = stmt;
+  if (!no || !noLoc) return out.line("}", endOf(stmt.loc));
+  const nested = no.length === 1 && no[0]!.kind === "if" ? no[0] : null;
+  if (nested) {
+    out.line(`} else if (${expression(nested.test)}) {`, noLoc);
+    return ifBody(out, nested);
   }
-  out.line("} else {");
-  out.indented(() => statements(out, no));
-  out.line("}");
+  out.block("} else {", noLoc, endOf(noLoc), () => statements(out, no));
 }
 
-function forLoop(out: Writer, stmt: Extract<Stmt, { kind: "for" }>, init: string): void {
+function forLoop(out: Writer, stmt: Extract<Stmt, { kind: "for" }>): void {
   const test = stmt.test ? ` ${expression(stmt.test)}` : "";
   const step = stmt.step.flatMap(simple).join(", ");
-  out.block(`for (${init};${test};${step ? ` ${step}` : ""}) {`, stmt.loc, () => statements(out, stmt.body));
+  const loop = (init: string): void => {
+    out.block(`for (${init};${test};${step ? ` ${step}` : ""}) {`, stmt.loc, endOf(stmt.loc), () => statements(out, stmt.body));
+  };
+  const [only] = stmt.init;
+  if (!only) return loop("");
+  if (stmt.init.length === 1) return loop(only.kind === "let" ? letText(only) : simple(only).join(", "));
+  out.block("{", stmt.loc, endOf(stmt.loc), () => {
+    statements(out, stmt.init);
+    loop("");
+  });
 }
 
 function switchCase(out: Writer, one: SwitchCase): void {
-  for (const label of one.labels) {
-    if (label.kind === "const") out.line(`case ${constant(label.type, label.value, label.name)}:`);
-  }
-  if (one.isDefault) out.line("default:");
-  out.line("{");
-  out.indented(() => {
+  const labels = one.labels.map((label) => (label.kind === "const" ? `case ${constant(label.type, label.value, label.name)}:` : ""));
+  if (one.isDefault) labels.push("default:");
+  out.block(`${labels.join(" ")} {`, one.loc, endOf(one.loc), () => {
     statements(out, one.body);
-    if (!endsAlready(one.body)) out.line("break;");
+    if (!endsAlready(one.body)) out.line("break;", endOf(one.loc));
   });
-  out.line("}");
 }
 
 function endsAlready(body: Stmt[]): boolean {
   const last = body.at(-1)?.kind;
   return last === "return" || last === "trap" || last === "continue";
-}
-
-function simpleInit(stmt: Stmt): boolean {
-  return stmt.kind === "assign" || stmt.kind === "expression" || stmt.kind === "let";
 }
 
 function letText(stmt: Extract<Stmt, { kind: "let" }>): string {
@@ -117,5 +106,14 @@ function simple(stmt: Stmt): string[] {
   if (stmt.kind === "expression") return [expression(stmt.value)];
   if (stmt.kind !== "assign") throw new Error(stmt.kind);
   const temps = stmt.temps.map((temp) => `${temp.local.cName} = ${expression(temp.value)}`);
-  return [...temps, `${place(stmt.place)} = ${expression(stmt.value)}`];
+  return [...temps, assignment(place(stmt.place), stmt.value)];
+}
+
+/** `x += y` where it is that, and C computes it in the same width. */
+function assignment(target: string, value: Expr): string {
+  const isWide = value.type.kind === "int" && value.type.bits >= 32 && !value.type.signed;
+  const isPlain = value.kind === "binary" && value.site === null && isWide && expression(value.left) === target;
+  if (!isPlain) return `${target} = ${expression(value)}`;
+  if (value.right.kind === "const" && value.right.value === 1n && (value.op === "+" || value.op === "-")) return `${target}${value.op}${value.op}`;
+  return `${target} ${value.op}= ${expression(value.right)}`;
 }

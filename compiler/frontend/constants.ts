@@ -72,6 +72,7 @@ export function enumOf(front: Front, node: ts.EnumDeclaration): EnumDecl {
   let next = 0n;
   for (const member of node.members) {
     if (!ts.isIdentifier(member.name)) throw refuse.enumMember(front.loc(member));
+    if (member.initializer && ts.isStringLiteral(member.initializer)) throw refuse.enumMember(front.loc(member));
     if (member.initializer) next = constantOf(front, member.initializer).value;
     if (!fits(next, INTS.u32)) throw refuse.enumMember(front.loc(member));
     members.set(member.name.text, next);

@@ -3,6 +3,7 @@ import ts from "./typescript.cjs";
 import { Refusal, refuse } from "../diagnostics.ts";
 import { type Expr, type Func, INTS, type Local, type Type, isAggregate, sameInt, typeName } from "../ir.ts";
 import { alignOf } from "../layout.ts";
+import { endOf } from "../source.ts";
 import { coerce } from "./coerce.ts";
 import { constantOf } from "./constants.ts";
 import { type Front, type Global, constantScope, docLine, hasModifier, hasTag } from "./front.ts";
@@ -49,7 +50,7 @@ function declareFunction(front: Front, node: ts.FunctionDeclaration): Func {
   if (!node.type) throw refuse.needsAnnotation(loc, `the result of ${name}`, `function ${name}(…): void`);
   if (!node.body && !hasModifier(node, ts.SyntaxKind.DeclareKeyword)) throw refuse.externBody(loc);
   return {
-    name, cName: name, module: front.program.moduleName(node.getSourceFile()), loc, doc: docLine(node),
+    name, cName: name, module: front.program.moduleName(node.getSourceFile()), loc, end: endOf(front.loc(node)), doc: docLine(node),
     exported: hasModifier(node, ts.SyntaxKind.ExportKeyword),
     entry: hasTag(node, "entry"),
     params: node.parameters.map((parameter) => declareParameter(front, parameter)),

@@ -31,7 +31,7 @@ function lowerCallStatement(scope: Scope, node: ts.CallExpression): Stmt[] {
     const argument = node.arguments[0]!;
     const condition = lowerCondition(scope, argument);
     const trap: Stmt = { kind: "trap", loc, site: site(scope, node, `assertion failed: ${argument.getText().replace(/\s+/g, " ")}`) };
-    return [{ kind: "if", loc, test: negated(condition), yes: [trap], no: null }];
+    return [{ kind: "if", loc, test: negated(condition), yes: [trap], no: null, noLoc: null }];
   }
   const value = lowerExpression(scope, node);
   if (!isImpure(value)) throw refuse.discarded(loc);

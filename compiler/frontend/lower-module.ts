@@ -31,6 +31,8 @@ export function lowerProgram(input: Input): { program: Program; errors: Diagnost
   }
   for (const one of work) front.attempt(one);
   const errors = merge(front.errors, source.typeErrors());
+  const [unplaced] = errors.length === 0 ? source.globalErrors() : [];
+  if (unplaced) throw new Error(unplaced);
   if (errors.length === 0 && front.hasConsequences) throw new Error("an error went unreported");
   return { program: empty, errors };
 }

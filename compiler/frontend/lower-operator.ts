@@ -148,8 +148,16 @@ function foldBinary(scope: Scope, op: string, left: Const, right: Const, node: t
 /** How a folded constant is shown, if names took part in it. */
 function foldedName(left: Const, op: string, right: Const): string | undefined {
   if (!left.name && !right.name) return undefined;
-  const name = `${left.name ?? left.value} ${op} ${right.name ?? right.value}`;
+  const name = `${nameOf(left)} ${op} ${nameOf(right)}`;
   return name.length < 60 ? name : undefined;
+}
+
+function nameOf({ name, value }: Const): string {
+  return name?.includes(" ") ? `(${name})` : (name ?? shown(value));
+}
+
+function shown(value: bigint): string {
+  return value > 999n ? `0x${value.toString(16)}` : String(value);
 }
 
 function shift(scope: Scope, op: ShiftOp, left: Expr, right: Expr, leftNode: ts.Node, rightNode: ts.Node, expected?: Type): Expr {
@@ -241,13 +249,15 @@ export function lowerPrefix(scope: Scope, node: ts.PrefixUnaryExpression, expect
 function unary(scope: Scope, node: ts.PrefixUnaryExpression, kind: "negate" | "complement", expected: Type | undefined): Expr {
   const value = lowerExpression(scope, node.operand, expected);
   needInteger(scope, kind === "negate" ? "-" : "~", value, node.operand);
+  const sign = kind === "negate" ? "-" : "~";
+  const named = (of: Const): string | undefined => of.name && `${sign}${nameOf(of)}`;
   const exact = (operand: bigint): bigint => (kind === "negate" ? -operand : ~operand);
   if (value.type.kind === "literal") {
-    const { value: operand, name } = value as Const;
+    const constant = value as Const;
     const complement = kind === "complement" ? !value.type.complement : value.type.complement;
-    return { kind: "const", type: { ...value.type, complement }, value: exact(operand), name: name && `${kind === "negate" ? "-" : "~"}${name}` };
+    return { kind: "const", type: { ...value.type, complement }, value: exact(constant.value), name: named(constant) };
   }
   const type = plain(value.type as IntType);
-  if (value.kind === "const") return { ...value, type, value: wrap(exact(value.value), type), name: value.name && `~${value.name}` };
+  if (value.kind === "const") return { ...value, type, value: wrap(exact(value.value), type), name: named(value) };
   return { kind, type, value };
 }

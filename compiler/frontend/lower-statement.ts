@@ -64,7 +64,8 @@ function lowerIf(scope: Scope, node: ts.IfStatement): Stmt[] {
   const test = scope.front.attempt(() => lowerCondition(scope, node.expression));
   const yes = lowerBody(scope, node.thenStatement);
   const no = node.elseStatement ? lowerBody(scope, node.elseStatement) : null;
-  return test ? [{ kind: "if", loc: scope.front.loc(node), test, yes, no }] : [];
+  const noLoc = node.elseStatement ? scope.front.loc(node.elseStatement) : null;
+  return test ? [{ kind: "if", loc: scope.front.loc(node), test, yes, no, noLoc }] : [];
 }
 
 function jump(scope: Scope, node: ts.BreakStatement | ts.ContinueStatement, kind: "break" | "continue"): Stmt[] {

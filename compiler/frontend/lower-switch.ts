@@ -4,6 +4,7 @@ import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, type IntType, type Stmt, type SwitchCase, typeName } from "../ir.ts";
 import { coerce } from "./coerce.ts";
 import type { Scope } from "./front.ts";
+import { endOf } from "../source.ts";
 import { lowerExpression } from "./lower-expression.ts";
 import { lowerStatements } from "./lower-statement.ts";
 import { site } from "./sites.ts";
@@ -16,16 +17,19 @@ export function lowerSwitch(scope: Scope, node: ts.SwitchStatement): Stmt[] {
   const seen = new Set<bigint>();
   let labels: Expr[] = [];
   let isDefault = false;
+  let first: ts.CaseOrDefaultClause | null = null;
   const { clauses } = node.caseBlock;
   clauses.forEach((clause, i) => {
+    first ??= clause;
     if (ts.isDefaultClause(clause)) isDefault = true;
     else labels.push(label(scope, clause, value.type as IntType, seen));
     const last = i === clauses.length - 1;
     if (clause.statements.length === 0 && !last) return;
     if (!last && !endsHere(clause.statements, front.program.checker)) throw refuse.fallsThrough(front.loc(clause));
-    cases.push({ labels, isDefault, body: clauseBody(scope, clause) });
+    cases.push({ loc: { ...front.loc(clause), start: first.getStart() }, labels, isDefault, body: clauseBody(scope, clause) });
     labels = [];
     isDefault = false;
+    first = null;
   });
   if (!cases.some((one) => one.isDefault)) closeSwitch(scope, node, value, cases, seen);
   return [{ kind: "switch", loc: front.loc(node), value, cases }];
@@ -48,8 +52,9 @@ function closeSwitch(scope: Scope, node: ts.SwitchStatement, value: Expr, cases:
   if (!declaration) return;
   const missing = [...declaration.members].filter(([, member]) => !seen.has(member)).map(([name]) => `${declaration.name}.${name}`);
   if (missing.length > 0) throw refuse.notExhaustive(scope.front.loc(node.expression), missing);
-  const trap: Stmt = { kind: "trap", loc: scope.front.loc(node), site: site(scope, node.expression, `not a member of ${declaration.name}`) };
-  cases.push({ labels: [], isDefault: true, body: [trap] });
+  const end = endOf(scope.front.loc(node));
+  const trap: Stmt = { kind: "trap", loc: end, site: site(scope, node.expression, `not a member of ${declaration.name}`) };
+  cases.push({ loc: end, labels: [], isDefault: true, body: [trap] });
 }
 
 function clauseBody(scope: Scope, clause: ts.CaseOrDefaultClause): Stmt[] {

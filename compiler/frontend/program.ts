@@ -65,7 +65,12 @@ export class SourceProgram {
   }
 
   typeErrors(): Diagnostic[] {
-    return this.translate([...this.program.getOptionsDiagnostics(), ...this.program.getSemanticDiagnostics()]);
+    return this.translate(this.program.getSemanticDiagnostics());
+  }
+
+  /** What tsc misses without saying where: it follows from what the dialect leaves out. */
+  globalErrors(): string[] {
+    return this.program.getGlobalDiagnostics().map((diagnostic) => ts.flattenDiagnosticMessageText(diagnostic.messageText, "\n"));
   }
 
   private visitModule(file: ts.SourceFile, path: ts.SourceFile[]): void {
@@ -102,10 +107,10 @@ export class SourceProgram {
   }
 
   private translate(diagnostics: readonly ts.Diagnostic[]): Diagnostic[] {
-    return diagnostics.map((diagnostic) => {
+    return diagnostics.flatMap((diagnostic) => {
       const chain = diagnostic.messageText;
       const message = typeof chain === "string" ? chain : chain.messageText;
-      if (!diagnostic.file) throw new Error(message);
+      if (!diagnostic.file) return [];
       const start = diagnostic.start ?? 0;
       const loc = { source: this.sourceOf(diagnostic.file), start, end: start + (diagnostic.length ?? 1) };
       return { code: `TS${diagnostic.code}`, message, instead: flavourAdvice(message, loc), loc };

@@ -1,0 +1,174 @@
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { compile } from "../../compiler/compile.ts";
+import { describe as place } from "../../compiler/source.ts";
+import { report } from "../../compiler/report.ts";
+
+/** Compiles a module in which ▸ marks where the errors have to be. */
+function refusals(marked: string): { found: string[]; expected: string[]; text: string } {
+  const file = path.resolve("snippet.ts");
+  const source = marked.replaceAll("▸", "");
+  const { errors } = compile({ entries: [file], overlay: new Map([[file, source]]) }, "exports");
+  const lines = marked.split("\n");
+  const expected = lines.flatMap((line, i) => [...line.matchAll(/▸/g)].map((match, before) => `snippet.ts:${i + 1}:${match.index - before + 1}`));
+  return {
+    found: errors.map((error) => `${place(error.loc)} ${error.code}`),
+    expected,
+    text: errors.map(report).join("\n\n"),
+  };
+}
+
+/** The body of a function with a few things to work on. */
+function body(statements: string): string {
+  return `class Pair extends Struct { a: u32; b: u32; }
+class Node extends Struct { value: u64; next: Node | null; }
+enum Kind { A, B, C }
+const list: FixedArray<u32, 8> = zeroed();
+const TABLE: FixedArray<u32, 2> = [1, 2];
+let head: Node | null = null;
+let node: u32 = 0;
+export function g(p: Pair): u32 { return p.a + list[0] + TABLE[0] + node; }
+export function f(u: u32, b: u8, w: u64, s: i32, flag: boolean, pair: Pair, text: string, kind: Kind, hp: HostPhysical, gp: GuestPhysical): void {
+  ${statements}
+}`;
+}
+
+const IN_FUNCTIONS: [code: string, what: string, statements: string][] = [
+  ["US1001", "for…of", "▸for (const x of list) { g(pair); }"],
+  ["US1001", "for…in", "▸for (const x in pair) { g(pair); }"],
+  ["US1002", "destructuring", "const ▸{ a } = pair;"],
+  ["US1003", "spread", "g(▸...list);"],
+  ["US1004", "a template string", "const t: string = ▸`x`;"],
+  ["US1005", "an object literal", "const t: Pair = ▸{ a: 1, b: 2 };"],
+  ["US1006", "an arrow function", "const t = ▸() => 1;"],
+  ["US1008", "try", "▸try { g(pair); } catch { g(pair); }"],
+  ["US1008", "throw", "▸throw pair;"],
+  ["US1009", "new", "const t = ▸new Pair();"],
+  ["US1010", "typeof", "const t = ▸typeof u;"],
+  ["US1011", "optional chaining", "const t = ▸head?.value;"],
+  ["US1011", "??", "const t = head ▸?? null;"],
+  ["US1012", "**", "const t = u ▸** 2;"],
+  ["US1013", "==", "if (u ▸== 1) g(pair);"],
+  ["US1014", ">>>", "const t = u ▸>>> 1;"],
+  ["US1015", "a label", "▸outer: while (flag) { break outer; }"],
+  ["US1016", "var", "▸var t: u32 = 1;"],
+  ["US1017", "an array literal", "const t: FixedArray<u32, 2> = ▸[1, 2];"],
+  ["US1018", "!", "const t = ▸head!.value;"],
+  ["US1019", "an assignment in an expression", "const t: u32 = (▸u = 1);"],
+  ["US1019", "++ in an expression", "list[▸u++] = 1;"],
+  ["US1020", "the comma operator", "const t: u32 = (u▸, 1);"],
+  ["US1021", "await", "▸await g(pair);"],
+  ["US1022", "any", "const t: ▸any = u;"],
+  ["US1026", "a union", "const t: ▸u32 | u64 = u;"],
+  ["US1027", "a fraction", "const t: u32 = ▸1.5;"],
+  ["US1028", "undefined", "const t = ▸undefined;"],
+  ["US1029", "this", "const t = ▸this;"],
+  ["US1030", "as", "const t = ▸b as u32;"],
+  ["US1030", "as const", "const t = ▸1 as const;"],
+  ["US1031", "a regular expression", "const t = ▸/x/;"],
+  ["US1033", "a declaration in a case", "switch (u) { case 1: ▸const t = u; g(pair); break; }"],
+  ["US1035", "a nested function", "▸function h(): void {}"],
+  ["US1036", "joining strings", "const t: string = ▸text + text;"],
+  ["US1036", "a string's length", "const t = ▸text.length;"],
+  ["US2001", "u8 + u32", "const t = ▸u + b;"],
+  ["US2001", "u8 < u32", "if (▸b < u) g(pair);"],
+  ["US2001", "u32 & i32", "const t = ▸u & s;"],
+  ["US2002", "u8 = u32 + u32", "b = ▸u + u;"],
+  ["US2002", "u32 = u8 + u8", "u = ▸b + b;"],
+  ["US2002", "a flavour that was inferred", "const t = u + 1; b = ▸t;"],
+  ["US2002", "a number as an enum", "kind = ▸u;"],
+  ["US2002", "a struct of the same shape", "const q = at<Node>(0x1000n); g(▸q);"],
+  ["US2003", "a literal that does not fit", "b = ▸256;"],
+  ["US2003", "a negative literal", "u = ▸-1;"],
+  ["US2003", "a literal operand", "const t = b + ▸300;"],
+  ["US2004", "let without a type", "let ▸t = 5;"],
+  ["US2005", "boolean + boolean", "const t = ▸flag + flag;"],
+  ["US2006", "truthiness", "if (▸u) g(pair);"],
+  ["US2006", "a pointer as condition", "while (▸head) g(pair);"],
+  ["US2006", "! on a number", "const t = !▸u;"],
+  ["US2007", "number", "let t: ▸number = 5;"],
+  ["US2008", "a shift by the width", "const t = u << ▸32;"],
+  ["US2009", "division by a zero constant", "const t = u / ▸0;"],
+  ["US2010", "a conversion that always fails", "b = ▸u8(300);"],
+  ["US2011", "a u64 index", "u = list[▸w];"],
+  ["US2012", "a constant index outside", "u = list[▸8];"],
+  ["US2013", "comparing unlike things", "if (▸pair === list) g(pair);"],
+  ["US2013", "comparing addresses of two kinds", "if (▸hp === gp) g(pair);"],
+  ["US2014", "an address of another kind", "hp = ▸gp;"],
+  ["US2018", "a nullable number", "const t: ▸u32 | null = null;"],
+  ["US2019", "what may be null", "const t = ▸head.value;"],
+  ["US2020", "constants to choose from, without a type", "const t = ▸flag ? 1 : 2;"],
+  ["US3004", "assigning a struct", "▸list = list;"],
+  ["US3007", "writing to a constant table", "▸TABLE[0] = 1;"],
+  ["US5003", "calling what is no function", "▸pair.a();"],
+  ["US5004", "a function as a value", "const t = ▸g;"],
+  ["US5005", "zeroed() as a value", "g(▸zeroed());"],
+  ["US5005", "at<u32>", "const t = ▸at<u32>(w);"],
+  ["US5006", "the address of a value", "const t = addressOf(▸u + 1);"],
+  ["US5007", "a value that is not used", "▸u + 1;"],
+  ["US5010", "assert in an expression", "const t = ▸assert(flag);"],
+  ["US5020", "a case label that is not constant", "switch (u) { case ▸u: break; }"],
+  ["US5021", "a case twice", "switch (u) { case 1: break; case ▸1: break; }"],
+  ["US5022", "a switch that leaves out a member", "switch (▸kind) { case Kind.A: break; case Kind.B: break; }"],
+  ["US5023", "falling through", "switch (u) { ▸case 1: g(pair); case 2: break; }"],
+];
+
+const AT_MODULE_LEVEL: [code: string, what: string, source: string][] = [
+  ["US1007", "a class that is no struct", "class ▸C { x: u32; }"],
+  ["US1023", "a generic function", "export function f<▸T>(x: T): void {}"],
+  ["US1025", "an interface", "interface ▸I { x: u32 }"],
+  ["US1026", "a union type", "type T = ▸u32 | u64;"],
+  ["US1034", "a namespace", "▸namespace N { export const x = 1; }"],
+  ["US1037", "an ambient variable", "declare const ▸x: u32;"],
+  ["US2007", "bigint as a type", "export function f(x: ▸bigint): void {}"],
+  ["US2016", "an array of length 0", "const a: FixedArray<u32, ▸0> = zeroed();"],
+  ["US2017", "a string field", "class S extends Struct { x: ▸string; }"],
+  ["US3001", "padding between fields", "class S extends Struct { a: u8; ▸b: u32; }"],
+  ["US3001", "padding at the end", "class ▸S extends Struct { a: u32; b: u8; }"],
+  ["US3002", "a method", "class S extends Struct { a: u32; ▸f(): u32 { return 1; } }"],
+  ["US3002", "an initial value", "class S extends Struct { ▸a: u32 = 1; }"],
+  ["US3003", "a struct in itself", "class ▸S extends Struct { a: S; }"],
+  ["US3005", "a wrong size", "class S extends Struct { a: u32; }\nassertLayout<S>(▸8);"],
+  ["US3005", "a wrong offset", "class S extends Struct { a: u32; b: u32; }\nassertLayout<S>(8, { ▸b: 0 });"],
+  ["US3006", "a false assertion", "▸assertStatic(1 + 1 === 3);"],
+  ["US4002", "a statement", "let x: u32 = 0;\n▸x = 1;"],
+  ["US4002", "an if", "▸if (1 === 1) {}"],
+  ["US4003", "a constant that is none", "let x: u32 = 1;\nconst Y = ▸x + 1;"],
+  ["US4004", "a constant defined by itself", "const ▸X: u32 = Y;\nconst Y: u32 = X;"],
+  ["US4005", "a package", 'import { x } from ▸"fs";'],
+  ["US4006", "a default export", "▸export default 1;"],
+  ["US4007", "a static without type", "let ▸x = 5;"],
+  ["US4008", "a static that nothing initialises", "let ▸x: u32;"],
+  ["US4008", "a reference that can be reassigned", "class S extends Struct { a: u32; }\nlet ▸s: S = zeroed();"],
+  ["US4009", "a table of another length", "const T: FixedArray<u32, 3> = ▸[1, 2];"],
+  ["US2003", "a table entry that does not fit", "const T: FixedArray<u8, 2> = [1, ▸256];"],
+  ["US4010", "a strange alignment", "const T: FixedArray<u8, 2> = zeroed(▸3);"],
+  ["US4011", "a string enum", 'enum E { ▸A = "x" }'],
+  ["US5001", "a result without type", "export function ▸f() {}"],
+  ["US5001", "a parameter without type", "export function f(▸x): void {}"],
+  ["US5002", "a default parameter", "export function f(▸x: u32 = 1): void {}"],
+  ["US5002", "a rest parameter", "export function f(▸...x: u32[]): void {}"],
+  ["US5009", "a function without body", "export function ▸f(): void;"],
+  ["US5011", "an onTrap of another form", "export function ▸onTrap(): void {}"],
+  ["US1021", "an async function", "export async function ▸f(): void {}"],
+  ["US1021", "a generator", "export function* ▸f(): void {}"],
+  ["US6001", "recursion", "export function ▸f(n: u32): u32 { return n === 0 ? 0 : g(n - 1); }\nfunction g(n: u32): u32 { return f(n); }"],
+  ["US6002", "returning local storage", "class S extends Struct { a: u32; }\nexport function f(): S { const s: S = zeroed(); const t = s; ▸return t; }"],
+  ["US6002", "keeping local storage", "class S extends Struct { n: S | null; }\nexport function f(p: S): void { const s: S = zeroed(); ▸p.n = s; }"],
+  ["US6002", "passing local storage to what keeps it", "class S extends Struct { n: S | null; }\nlet kept: S | null = null;\nfunction same(s: S): S { return s; }\nfunction keep(s: S): void { kept = s; }\nexport function f(): void { const s: S = zeroed(); ▸keep(same(s)); }\nexport function h(): S | null { return kept; }"],
+  ["US6003", "passing a constant table to what writes", "const T: FixedArray<u32, 2> = [1, 2];\nfunction set(t: FixedArray<u32, 2>): void { t[0] = 1; }\nexport function f(): void { ▸set(T); }"],
+];
+
+describe("refused in functions", () => {
+  test.each(IN_FUNCTIONS)("%s %s", (code, _what, statements) => {
+    const { found, expected, text } = refusals(body(statements));
+    expect(found, text).toEqual(expected.map((one) => `${one} ${code}`));
+  });
+});
+
+describe("refused at module level", () => {
+  test.each(AT_MODULE_LEVEL)("%s %s", (code, _what, source) => {
+    const { found, expected, text } = refusals(source);
+    expect(found, text).toEqual(expected.map((one) => `${one} ${code}`));
+  });
+});
