@@ -111,6 +111,8 @@ export const refuse = {
   notStorage: (loc: Loc, type: string) => no("US2017", loc, `${type} cannot be stored here`, "an integer, boolean, enum, struct, FixedArray, or T | null for a pointer"),
   nullableTarget: (loc: Loc, type: string) => no("US2018", loc, `${type} cannot be null`, "T | null, where T is a struct or FixedArray"),
   mayBeNull: (loc: Loc) => no("US2019", loc, "this may be null here", "if (p !== null) { … }"),
+  literalKind: (loc: Loc, from: string, type: string, instead: string) =>
+    no("US2021", loc, `a ${from} constant where ${type} is needed`, instead),
   untypedChoice: (loc: Loc) => no("US2020", loc, "the integer type of this is not known", "const x: u32 = … first"),
 
   // Structs

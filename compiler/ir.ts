@@ -136,8 +136,8 @@ export type ShiftOp = "<<" | ">>";
 export type CompareOp = "==" | "!=" | "<" | "<=" | ">" | ">=";
 
 export type Expr =
-  /** Integer or boolean; `name` is how the source called it. */
-  | { readonly kind: "const"; readonly type: Type; readonly value: bigint; readonly name?: string | undefined }
+  /** Integer or boolean; `name` is how the source called it, `hex` whether it wrote it so. */
+  | { readonly kind: "const"; readonly type: Type; readonly value: bigint; readonly name?: string | undefined; readonly hex?: boolean | undefined }
   | { readonly kind: "string"; readonly type: Type; readonly value: string }
   | { readonly kind: "null"; readonly type: Type }
   /** The scalar or pointer in a place. */

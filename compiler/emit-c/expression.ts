@@ -5,10 +5,10 @@ import { castTo } from "./types.ts";
 
 export function expression(value: Expr): string {
   switch (value.kind) {
-    case "const": return constant(value.type, value.value, value.name);
+    case "const": return constant(value.type, value.value, value.name, value.hex);
     case "string": return stringLiteral(value.value);
     case "null": return "NULL";
-    case "load": return load(value.place);
+    case "load": return bytePlace(value) ? `${place(value.place)} != 0` : place(value.place);
     case "ref": return reference(value.place);
     case "notNull": return value.site ? `${castTo(value.type)}checkNull(${expression(value.value)}, ${value.site.id})` : expression(value.value);
     case "binary": return binary(value);
@@ -17,8 +17,14 @@ export function expression(value: Expr): string {
     case "complement": return narrowed(value.type, `~${operand(value.value)}`);
     case "compare": return `${operand(value.left)} ${value.op} ${operand(value.right)}`;
     case "logical": return `${operand(value.left)} ${value.op} ${operand(value.right)}`;
-    case "not": return `!${operand(value.value)}`;
-    case "conditional": return `${operand(value.test)} ? ${operand(value.yes)} : ${operand(value.no)}`;
+    case "not": {
+      const byte = bytePlace(value.value);
+      return byte ? `${place(byte)} == 0` : `!${operand(value.value)}`;
+    }
+    case "conditional": {
+      const text = `${operand(value.test)} ? ${operand(value.yes)} : ${operand(value.no)}`;
+      return value.type.kind === "int" ? narrowed(value.type, text) : text;
+    }
     case "convert": return convert(value);
     case "checkIndex": return `checkIndex(${expression(value.value)}, ${value.length}, ${value.site.id})`;
     case "call": return `${value.func.cName}(${value.args.map(expression).join(", ")})`;
@@ -89,10 +95,10 @@ export function place(where: Place): string {
   }
 }
 
-function load(where: Place): string {
-  const text = place(where);
-  const inMemory = where.kind === "field" || where.kind === "element";
-  return where.type.kind === "bool" && inMemory ? `(${text} != 0)` : text;
+/** Where a boolean in memory lies, which is a byte that may hold anything; null for other values. */
+function bytePlace(value: Expr): Place | null {
+  const isByte = value.kind === "load" && value.type.kind === "bool" && (value.place.kind === "field" || value.place.kind === "element");
+  return isByte ? value.place : null;
 }
 
 function reference(where: Place): string {
@@ -150,7 +156,7 @@ function atomic(value: Extract<Expr, { kind: "atomic" }>): string {
 
 function cast(type: IntType, value: Expr): string {
   if (value.type.kind === "int" && sameInt(value.type, type)) return operand(value);
-  if (value.kind === "const") return constant(type, wrap(value.value, type), value.name);
+  if (value.kind === "const") return constant(type, wrap(value.value, type), value.name, value.hex);
   return `${castTo(type)}${operand(value)}`;
 }
 
@@ -158,19 +164,19 @@ function unsigned(type: IntType): IntType {
   return { kind: "int", bits: type.bits, signed: false };
 }
 
-export function constant(type: Type, value: bigint, name?: string): string {
+export function constant(type: Type, value: bigint, name?: string, hex?: boolean): string {
   if (type.kind === "bool") return value ? "true" : "false";
   if (type.kind !== "int") throw new Error(type.kind);
-  const text = number(type, value);
+  const text = number(type, value, hex ?? value > 0xffffn);
   return name && !/^\d+$/.test(name) ? `${text} /* ${name.replaceAll("*/", "* /")} */` : text;
 }
 
-function number(type: IntType, value: bigint): string {
+function number(type: IntType, value: bigint, hex: boolean): string {
   const suffix = type.bits === 64 ? "l" : "";
   const smallest = -(1n << BigInt(type.bits - 1));
   if (type.signed && value === smallest && type.bits >= 32) return `(-${-(value + 1n)}${suffix} - 1)`;
   if (value < 0n) return `(${value}${suffix})`;
-  const digits = value > 999n ? `0x${value.toString(16)}` : value.toString();
+  const digits = hex ? `0x${value.toString(16)}` : value.toString();
   return `${digits}${type.signed || type.bits < 32 ? "" : "u"}${suffix}`;
 }
 

@@ -8,8 +8,10 @@
 
 // x86 does unaligned accesses, and packed structs are what firmware and hardware define.
 #pragma GCC diagnostic ignored "-Waddress-of-packed-member"
-// A check that cannot fail for one width stays as the source wrote it.
+// What the source says for one width or twice the same is its own business; both sides have one type always.
 #pragma GCC diagnostic ignored "-Wtype-limits"
+#pragma GCC diagnostic ignored "-Wtautological-compare"
+#pragma GCC diagnostic ignored "-Wsign-compare"
 
 #define RUNTIME static inline __attribute__((always_inline, unused))
 #define UNLIKELY(condition) __builtin_expect((condition), 0)

@@ -80,7 +80,7 @@ function forLoop(out: Writer, stmt: Extract<Stmt, { kind: "for" }>): void {
 }
 
 function switchCase(out: Writer, one: SwitchCase): void {
-  const labels = one.labels.map((label) => (label.kind === "const" ? `case ${constant(label.type, label.value, label.name)}:` : ""));
+  const labels = one.labels.map((label) => (label.kind === "const" ? `case ${constant(label.type, label.value, label.name, label.hex)}:` : ""));
   if (one.isDefault) labels.push("default:");
   out.block(`${labels.join(" ")} {`, one.loc, endOf(one.loc), () => {
     statements(out, one.body);

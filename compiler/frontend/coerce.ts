@@ -27,6 +27,9 @@ function toInt(scope: Scope, value: Expr, type: IntType, node: ts.Node): Expr {
     const isOtherEnum = type.enum && from.kind === "int" && from.enum !== type.enum;
     const isNoMember = type.enum && ![...type.enum.members.values()].includes(value.value);
     if (isOtherEnum || isNoMember) throw refuse.wrongType(loc, typeName(from), typeName(type), `x as ${typeName(type)}`);
+    if (from.kind === "literal" && (from.js === "bigint") !== (type.bits === 64)) {
+      throw refuse.literalKind(loc, from.js, typeName(type), inKind(node.getText(), type));
+    }
     const fitted = fitConstant(value, type);
     if (fitted) return fitted;
     if (from.kind === "literal") throw refuse.literalRange(loc, value.value, typeName(type), wrapped(value.value, type));
@@ -35,6 +38,12 @@ function toInt(scope: Scope, value: Expr, type: IntType, node: ts.Node): Expr {
   if (from.domain && type.domain && !isDomainOf(from.domain, type.domain)) throw refuse.domainMix(loc, from.domain, type.domain);
   if (type.enum && from.enum !== type.enum) throw refuse.wrongType(loc, typeName(from), typeName(type), `${node.getText()} as ${typeName(type)}`);
   return value;
+}
+
+/** The constant as a type of 64 bits, or of fewer, has it. */
+function inKind(text: string, type: IntType): string {
+  if (!/^\d\w*$/.test(text)) return `${typeName(type)}(${text})`;
+  return type.bits === 64 ? `${text}n` : text.replace(/n$/, "");
 }
 
 function wrapped(value: bigint, type: IntType): string | undefined {

@@ -75,11 +75,16 @@ export function lowerCondition(scope: Scope, node: ts.Expression): Expr {
 function lowerNumber(scope: Scope, node: ts.NumericLiteral): Expr {
   const text = node.getText().replaceAll("_", "");
   if (!/^(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|\d+)$/.test(text)) throw scope.front.refuse(node, "floatLiteral");
-  return { kind: "const", type: NUMBER, value: BigInt(text) };
+  return { kind: "const", type: NUMBER, value: BigInt(text), hex: isHex(text) };
 }
 
 function lowerBigInt(_scope: Scope, node: ts.BigIntLiteral): Expr {
-  return { kind: "const", type: BIGINT, value: BigInt(node.getText().replaceAll("_", "").slice(0, -1)) };
+  const text = node.getText().replaceAll("_", "").slice(0, -1);
+  return { kind: "const", type: BIGINT, value: BigInt(text), hex: isHex(text) };
+}
+
+function isHex(text: string): boolean {
+  return /^0[xX]/.test(text);
 }
 
 function lowerConditional(scope: Scope, node: ts.ConditionalExpression, expected: Type | undefined): Expr {

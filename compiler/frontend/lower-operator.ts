@@ -137,12 +137,13 @@ function foldBinary(scope: Scope, op: string, left: Const, right: Const, node: t
   if ((op === "/" || op === "%") && right.value === 0n) throw refuse.constantZeroDivide(scope.front.loc(node));
   const exact = fold(op, left.value, right.value);
   const name = foldedName(left, op, right);
+  const hex = left.hex || right.hex || undefined;
   if (left.type.kind === "literal" && right.type.kind === "literal") {
     const type: LiteralType = { ...left.type, complement: left.type.complement || right.type.complement };
-    return { kind: "const", type, value: exact, name };
+    return { kind: "const", type, value: exact, name, hex };
   }
   const [l, r, type] = unify(scope, op, left, right, node, node, node);
-  return { kind: "const", type, value: wrap(fold(op, (l as Const).value, (r as Const).value), type), name };
+  return { kind: "const", type, value: wrap(fold(op, (l as Const).value, (r as Const).value), type), name, hex };
 }
 
 /** How a folded constant is shown, if names took part in it. */

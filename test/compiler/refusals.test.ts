@@ -98,6 +98,8 @@ const IN_FUNCTIONS: [code: string, what: string, statements: string][] = [
   ["US2018", "a nullable number", "const t: ▸u32 | null = null;"],
   ["US2019", "what may be null", "const t = ▸head.value;"],
   ["US2020", "constants to choose from, without a type", "const t = ▸flag ? 1 : 2;"],
+  ["US2021", "a bigint literal for a u32", "u = ▸1n;"],
+  ["US2021", "a number literal beside a u64", "const t = w + ▸1;"],
   ["US3004", "assigning a struct", "▸list = list;"],
   ["US3007", "writing to a constant table", "▸TABLE[0] = 1;"],
   ["US5003", "calling what is no function", "▸pair.a();"],
