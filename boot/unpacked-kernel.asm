@@ -137,14 +137,7 @@ gdt:            dq 0, 0                         ; the boot protocol wants code a
 ; The 64-bit boot protocol enters here: rsi = boot_params, all of INIT_SIZE and boot_params mapped one to one.
         bits 64
 start64:
-        cli
-        mov     eax, 0x18
-        mov     ds, eax
-        mov     es, eax
-        mov     ss, eax
-        xor     eax, eax
-        mov     fs, eax
-        mov     gs, eax
+        cli                                     ; segments stay as they are: the kernel loads its own
         lea     rsp, [rel stack_end]
         cld
         mov     r15, rsi                        ; boot_params

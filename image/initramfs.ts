@@ -13,7 +13,7 @@ export interface InitramfsOptions {
   name: string;
   /** Modules that /init loads, in this order, each after those that it depends on. */
   load?: string[];
-  /** Modules that are only on board, for `modprobe`. */
+  /** Modules that are only on board, for `modprobe`; those that the kernel doesn't have are left out. */
   onBoard?: string[];
   /** Further files: place in the initramfs → file of ours, or { text }. */
   files?: Record<string, string | { text: string; executable?: boolean }>;
@@ -81,7 +81,7 @@ function addBusybox(archive: CpioArchive): void {
  */
 function addModules(archive: CpioArchive, kernel: Kernel, load: string[], onBoard: string[]): void {
   const known = readModulesDep(kernel);
-  const wanted = [...load, ...onBoard].filter((module) => !isBuiltIn(kernel, module));
+  const wanted = [...load, ...onBoard.filter((module) => known.has(module))].filter((module) => !isBuiltIn(kernel, module));
   const added = new Set<string>();
   for (const module of wanted) {
     const entry = known.get(module);

@@ -15,6 +15,8 @@ export interface IsoOptions {
   output?: string;
   /** Whether to build the VMM, the command and the modules first (yes); if not, what is built already goes on board. */
   parts?: boolean;
+  /** Further files for OS 1: place in its initramfs → file of ours. */
+  files?: Record<string, string>;
   /** What OS 1's kernel has on its command line besides. */
   append?: string;
 }
@@ -23,6 +25,7 @@ interface Recipe {
   kernel1: Kernel;
   kernel2: Kernel;
   append: string;
+  files: Record<string, string>;
   output: string;
 }
 
@@ -37,7 +40,7 @@ export const commandLine =
 const os2Modules = ["dax_hmem", "device_dax", "kmem", "kvm", "kvm_intel", "irqbypass"];
 const os1Modules = ["kvm", "kvm_intel", "irqbypass", "e1000"];
 
-const grubConfig = (commandLine: string) => `# The kernels of "Linux" are unpacked already: see boot/unpacked-kernel.asm.
+const grubConfig = (commandLine: string) => `# "Linux" is Debian's kernel, packed so that an emulator unpacks it quickly: see boot/unpacked-kernel.asm.
 set timeout=0
 set default=0
 
@@ -61,12 +64,23 @@ function describe(inputs: Record<string, string>, grub: string): string {
   return [...files, grub].join("\n");
 }
 
+function prefixed(prefix: string, inputs: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(inputs).map(([name, file]) => [prefix + name, file]));
+}
+
 /** Makes the ISO: GRUB for BIOS machines, OS 1, and inside its initramfs OS 2. Bochs takes it as a disk. */
-export function makeIso({ kernel1, kernel2, append, output }: Recipe): void {
+export function makeIso({ kernel1, kernel2, append, files, output }: Recipe): void {
   const grub = grubConfig(`${commandLine} ${append}`.trim());
   const recipes = Object.fromEntries(["iso", "initramfs", "cpio"].map((name) => [name, join(projectDir, `image/${name}.ts`)]));
   const made = describe(
-    { ...recipes, init: join(projectDir, "image/init.sh"), kernel1: kernel1.flat, kernel2: kernel2.flat, ...extraFiles(kernel1), ...extraFiles(kernel2) },
+    {
+      ...recipes,
+      init: join(projectDir, "image/init.sh"),
+      kernel1: kernel1.flat,
+      kernel2: kernel2.flat,
+      ...prefixed("os1/", { ...extraFiles(kernel1), ...files }),
+      ...prefixed("os2/", extraFiles(kernel2)),
+    },
     grub,
   );
   const record = `${output}.made`;
@@ -79,7 +93,7 @@ export function makeIso({ kernel1, kernel2, append, output }: Recipe): void {
   makeInitramfs({ kernel: kernel2, name: "os2", onBoard: os2Modules, files: extraFiles(kernel2) }, os2Initrd);
   const os2 = { "lib/understudy/os2/kernel": kernel2.flat, "lib/understudy/os2/initrd": os2Initrd };
   makeInitramfs(
-    { kernel: kernel1, name: "os1", onBoard: os1Modules, files: { ...extraFiles(kernel1), ...os2 } },
+    { kernel: kernel1, name: "os1", onBoard: os1Modules, files: { ...extraFiles(kernel1), ...os2, ...files } },
     join(tree, "boot/os1/initrd"),
   );
   rmSync(os2Initrd);
@@ -110,14 +124,15 @@ function padToCylinders(image: string): void {
  * Builds everything that goes on an ISO, and the ISO if anything changed; returns its path.
  * Kernels are those that the user chose (KERNEL, KERNEL1, KERNEL2) unless told.
  */
-export function buildIso({ kernel1, kernel2, append = "", output, parts = true }: IsoOptions = {}): string {
+export function buildIso({ kernel1, kernel2, append = "", files = {}, output, parts = true }: IsoOptions = {}): string {
   const chosen = chosenKernels();
   const one = getKernel(kernel1 ?? chosen.kernel1);
   const two = getKernel(kernel2 ?? chosen.kernel2);
   if (parts) buildParts([one, two]);
-  const variant = append && "-" + createHash("sha256").update(append).digest("hex").slice(0, 8);
+  const difference = append + Object.keys(files).join();
+  const variant = difference && "-" + createHash("sha256").update(difference).digest("hex").slice(0, 8);
   const path = output ?? join(buildDir, "iso", `${one.release}+${two.release}${variant}.iso`);
-  makeIso({ kernel1: one, kernel2: two, append, output: path });
+  makeIso({ kernel1: one, kernel2: two, append, files, output: path });
   return path;
 }
 

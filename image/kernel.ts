@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, symlinkSync } from "node:fs";
+import { existsSync, readdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { type DebianPackage, dependencies, getPackage } from "./debian.ts";
 import { makeHeadersTree } from "./headers.ts";
 import { buildDir } from "./paths.ts";
-import { UserError, run } from "./tools.ts";
-import { makeUnpackedKernel } from "./unpacked-kernel.ts";
+import { UserError, isNewer, run } from "./tools.ts";
+import { makeUnpackedKernel, unpackedKernelRecipe } from "./unpacked-kernel.ts";
 
 /** A kernel as Debian ships it, unpacked in our cache. */
 export interface Kernel {
@@ -18,7 +18,7 @@ export interface Kernel {
   modulesDir: string;
   /** Where `make -C DIR M=... modules` builds a module; fetched at first use. */
   readonly headersDir: string;
-  /** A bzImage of the same kernel that need not be decompressed at boot; made at first use. */
+  /** A bzImage of the same kernel that is quickly unpacked at boot; made at first use. */
   readonly flat: string;
 }
 
@@ -65,10 +65,7 @@ export function getKernel(name: string = defaultKernel): Kernel {
     },
     get flat() {
       const flat = join(buildDir, "kernel", `unpacked-${release}`);
-      if (!existsSync(flat)) {
-        mkdirSync(join(buildDir, "kernel"), { recursive: true });
-        makeUnpackedKernel(vmlinuz, release, flat);
-      }
+      if (!isNewer(flat, unpackedKernelRecipe)) makeUnpackedKernel(vmlinuz, release, flat);
       return flat;
     },
   };

@@ -10,7 +10,6 @@ export function partsFor(kernel: Kernel): Record<string, string> {
   return {
     "lib/understudy/understudy.ko": join(buildDir, "linux", kernel.release, "understudy.ko"),
     "lib/understudy/vmm.img": join(buildDir, "vmm/vmm.img"),
-    ...(process.env.KX ? {"bin/kx": "/tmp/kx"} : {}),
     "bin/understudy": join(buildDir, "linux/understudy"),
   };
 }

@@ -1,5 +1,5 @@
 import { type SpawnSyncOptions, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
 /** An error that the user can act on: its message is one line, and needs no stack trace. */
@@ -53,4 +53,9 @@ export function atomically(path: string, make: (temporary: string) => void): voi
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }
+}
+
+/** True if a file exists and is no older than those it is made from. */
+export function isNewer(file: string, sources: string[]): boolean {
+  return existsSync(file) && sources.every((source) => statSync(source).mtimeMs <= statSync(file).mtimeMs);
 }

@@ -35,11 +35,11 @@ export function extractVmlinux(vmlinuz: string): Buffer {
   return run(format.command, format.args, { input: whole });
 }
 
-/** A part of the kernel in memory: the file's bytes, then zeroes. All sizes are multiples of 8. */
+/** A part of the kernel in memory: the file's bytes, then zeroes up to its size. */
 interface Segment {
   address: number;
   bytes: Buffer;
-  zeroes: number;
+  size: number;
 }
 
 const up = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
@@ -57,47 +57,67 @@ function loadableSegments(elf: Buffer): { segments: Segment[]; entry: number } {
     const [offset, address, fileSize, memorySize] = [word(at + 8), word(at + 24), word(at + 32), word(at + 40)];
     let end = offset + fileSize;
     while (end > offset && elf[end - 1] === 0) end--;
-    const bytes = Buffer.alloc(up(end - offset, 8));
-    elf.copy(bytes, 0, offset, end);
-    segments.push({ address, bytes, zeroes: up(memorySize, 8) - bytes.length });
+    segments.push({ address, bytes: elf.subarray(offset, end), size: memorySize });
   }
   return { segments: segments.sort((a, b) => a.address - b.address), entry };
 }
 
-/** Between load address and the kernel's first byte; the stub has the same number. */
-const TARGET = 2 << 20;
+/**
+ * Compresses a segment into what the stub unpacks: LZ4 blocks, each with its length before it, and a length of 0.
+ * That is LZ4's frame format (github.com/lz4/lz4, lz4_Frame_format.md) without its descriptor.
+ */
+function compress(bytes: Buffer): Buffer {
+  const CONTENT_SIZE = 0x08;
+  const INDEPENDENT = 0x20;
+  const frame = run("lz4", ["-12", "-BD", "--no-frame-crc", "--no-content-size", "-cz"], { input: bytes });
+  const flags = frame[4]!;
+  // Version 1, no checksums and no dictionary: else there would be more than blocks.
+  if ((flags & ~(CONTENT_SIZE | INDEPENDENT)) !== 0x40) throw new UserError(`lz4 wrote a frame with flags 0x${flags.toString(16)}, which the boot stub can't read`);
+  return frame.subarray(flags & CONTENT_SIZE ? 15 : 7);
+}
+
+const ALIGNMENT = 2 << 20;
+/** Where the segments start; the stub has the same number. */
 const PAYLOAD = 0x8000;
 
-/** Makes, from a bzImage, one whose kernel need not be unpacked: see boot/unpacked-kernel.asm. */
+/** The files that decide what {@link makeUnpackedKernel} makes. */
+export const unpackedKernelRecipe = ["image/unpacked-kernel.ts", "boot/unpacked-kernel.asm"].map((file) => join(projectDir, file));
+
+/** Makes, from a bzImage, one whose kernel is quickly unpacked: see boot/unpacked-kernel.asm. */
 export function makeUnpackedKernel(vmlinuz: string, release: string, output: string): void {
   const { segments, entry } = loadableSegments(extractVmlinux(vmlinuz));
   const first = segments[0];
-  if (!first || first.address % TARGET !== 0) throw new UserError(`${vmlinuz}: its vmlinux does not start at a multiple of 2 MiB`);
+  if (!first || first.address % ALIGNMENT !== 0) throw new UserError(`${vmlinuz}: its vmlinux does not start at a multiple of 2 MiB`);
   let offset = 0;
   let end = 0;
   const lines: string[] = [];
-  for (const { address, bytes, zeroes } of segments) {
-    const target = address - first.address;
-    if (target < end || PAYLOAD + offset > TARGET + target) throw new UserError(`${vmlinuz}: its segments overlap`);
-    lines.unshift(`SEGMENT ${offset}, ${target}, ${bytes.length}, ${zeroes}`);
-    offset += bytes.length;
-    end = target + bytes.length + zeroes;
+  const payload: Buffer[] = [];
+  for (const { address, bytes, size } of segments) {
+    const start = address - first.address;
+    if (start < end) throw new UserError(`${vmlinuz}: its segments overlap`);
+    end = start + size;
+    lines.push(`SEGMENT ${offset}, ${start}, ${end}`);
+    const packed = compress(bytes);
+    payload.push(packed);
+    offset += packed.length;
   }
-  const padding = up(offset, 16) - offset;
+  payload.push(Buffer.alloc(up(offset, 16) - offset));
+  const target = up(PAYLOAD + offset, ALIGNMENT);
   atomically(output, (temporary) => {
     const list = `${temporary}.inc`;
     writeFileSync(list, lines.join("\n") + "\n");
     const define = {
       RELEASE: `"${release}"`,
       PAYLOAD_PARAGRAPHS: up(offset, 16) / 16,
-      INIT_SIZE: TARGET + up(end, 4096),
-      PREFERRED: first.address - TARGET,
+      TARGET: target,
+      INIT_SIZE: target + up(end, 4096),
+      PREFERRED: first.address,
       ENTRY: entry - first.address,
       SEGMENTS: `"${list}"`,
     };
     const defines = Object.entries(define).map(([name, value]) => `-D${name}=${value}`);
-    run("nasm", ["-f", "bin", ...defines, "-o", temporary, join(projectDir, "boot/unpacked-kernel.asm")]);
+    run("nasm", ["-f", "bin", ...defines, "-o", temporary, unpackedKernelRecipe[1]!]);
     rmSync(list);
-    writeFileSync(temporary, Buffer.concat([...segments.map((one) => one.bytes), Buffer.alloc(padding)]), { flag: "a" });
+    writeFileSync(temporary, Buffer.concat(payload), { flag: "a" });
   });
 }

@@ -196,7 +196,7 @@ export class BochsMachine {
   }
 
   private explain(): string {
-    const bochs = this.died ? `\n--- end of ${this.bochsLogFile}\n${tail(this.bochsLogFile, 8)}\n${tail(this.out, 8)}` : "";
+    const bochs = this.died || !this.console ? `\n--- end of ${this.bochsLogFile}\n${tail(this.bochsLogFile, 8)}\n${tail(this.out, 8)}` : "";
     return `\n--- end of ${this.com1Log}\n${tail(this.com1Log, 25)}${bochs}`;
   }
 }

@@ -34,6 +34,8 @@ describe.each([
   test("runs commands and says how they ended", async () => {
     expect(await machine.sh("cd /tmp; false")).toEqual({ status: 1, output: "" });
     expect(await machine.sh("pwd; (exit 7)")).toEqual({ status: 7, output: "/tmp" });
+    expect((await machine.sh("sleep 1 &")).status).toBe(0);
+    expect(await machine.sh("echo \"it's\"; # done")).toEqual({ status: 0, output: "it's" });
     expect(await machine.sh("printf 'no newline'")).toEqual({ status: 0, output: "no newline" });
   });
 
@@ -45,7 +47,7 @@ describe.each([
   });
 
   test("says so when a command is no shell syntax, and goes on", async () => {
-    await expect(machine.sh("if then")).rejects.toThrow("syntax error");
+    await expect(machine.sh("if then")).rejects.toThrow("the shell found a syntax error");
     expect(await machine.sh("echo on")).toEqual({ status: 0, output: "on" });
   });
 

@@ -21,6 +21,7 @@ const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
  */
 export class Console {
   private unread = "";
+  private partial = "";
   private readonly log: WriteStream;
   private wake: () => void = () => {};
   private end: string | undefined;
@@ -35,11 +36,19 @@ export class Console {
     this.log = createWriteStream(logFile, { flags: "a" });
     stream.on("data", (data: Buffer) => {
       this.log.write(data);
-      this.unread += this.decoder.decode(data, { stream: true }).replaceAll("\r", "");
-      this.wake();
+      this.receive(this.decoder.decode(data, { stream: true }));
     });
     stream.on("error", () => this.ended("the console's connection broke"));
     stream.on("close", () => this.ended("the console was closed"));
+  }
+
+  /** Keeps text, without what is meant for a terminal: carriage returns, and the line editor's escape sequences. */
+  private receive(text: string): void {
+    const raw = this.partial + text;
+    this.partial = /\x1b(\[[0-9;?]*)?$/.exec(raw)?.[0] ?? "";
+    const whole = raw.slice(0, raw.length - this.partial.length);
+    this.unread += whole.replace(/\x1b\[[0-9;?]*[A-Za-z]|\r/g, "");
+    this.wake();
   }
 
   /** Tells those who wait that no more will come. */
@@ -108,9 +117,11 @@ export class Console {
       await this.upload(command.trim() + "\n", `/tmp/sh-${id}`, timeoutMs);
       line = `. /tmp/sh-${id}`;
     }
+    const quoted = `'${line.replaceAll("'", `'\\''`)}'`;
     // The end is printed twice, in case a kernel message falls into one of them.
-    await this.send(`echo "<"${id}">"; ${line}\n`.replace(/\n$/, `; _s=$?; echo; for _i in 1 2; do echo "<"${id}" end $_s>"; done\n`));
-    const failed = `syntax error[^\\n]*\\n(?:[^\\n]*# )`;
+    await this.send(`echo "<"${id}">"; eval ${quoted}; _s=$?; echo; for _i in 1 2; do echo "<"${id} end $_s">"; done\n`);
+    // After a syntax error the shell forgets the rest of the line.
+    const failed = "syntax error[^\\n]*\\n\\S+# $";
     const match = await this.expect(new RegExp(`(?:[^]*<${id}>\\n)?([^]*?)\\n<${id} end (\\d+)>\\n|${failed}`), timeoutMs);
     if (match[2] === undefined) throw new Error(`the shell found a syntax error in: ${command}`);
     return { status: Number(match[2]), output: match[1]!.replace(/\n$/, "") };
