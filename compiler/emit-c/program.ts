@@ -62,7 +62,7 @@ function emitPrototypes(out: Writer, funcs: Func[], options: COptions): void {
 function emitStatic(out: Writer, one: Static): void {
   const linkage = one.asm ? "" : "static ";
   const align = isAggregate(one.type) && one.align > 1 ? `_Alignas(${one.align}) ` : "";
-  const name = declare(stored(one.type), one.cName);
+  const name = declare(one.type, one.cName);
   out.line(`${linkage}${one.constant ? "const " : ""}${align}${name}${initializer(one)};`, one.loc);
 }
 

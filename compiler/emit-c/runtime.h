@@ -12,6 +12,8 @@
 #pragma GCC diagnostic ignored "-Wtype-limits"
 #pragma GCC diagnostic ignored "-Wtautological-compare"
 #pragma GCC diagnostic ignored "-Wsign-compare"
+// Changes of sign are casts in the output; gcc 12 warns of some of these casts all the same.
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 
 #define RUNTIME static inline __attribute__((always_inline, unused))
 #define UNLIKELY(condition) __builtin_expect((condition), 0)

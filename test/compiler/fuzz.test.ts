@@ -55,7 +55,10 @@ function condition(random: Random, depth: number): string {
   return depth > 1 && random.below(3) === 0 ? `(${comparison}) ${random.of(["&&", "||"])} !(${condition(random, depth - 1)})` : comparison;
 }
 
-test.each([1, 2])("random expressions give the same in Node and in C, without undefined behaviour (seed %i)", (seed) => {
+/** FUZZ_SEEDS=100 tries a hundred programs instead of two. */
+const SEEDS = Array.from({ length: Number(process.env.FUZZ_SEEDS ?? 2) }, (_, i) => i + 1);
+
+test.each(SEEDS)("random expressions give the same in Node and in C, without undefined behaviour (seed %i)", (seed) => {
   const random = new Random(seed);
   const functions: string[] = [];
   const calls: Call[] = [];
