@@ -144,10 +144,13 @@ export function complete(front: Front, type: Type): Type {
   if (type.kind !== "struct" || front.laidOut.has(type)) return type;
   if (front.pendingStructs.has(type)) throw refuse.recursiveStruct(type.loc, type.name);
   front.pendingStructs.add(type);
-  for (const field of type.fields) complete(front, field.type);
-  layOut(type);
-  front.pendingStructs.delete(type);
-  front.laidOut.add(type);
+  try {
+    for (const field of type.fields) complete(front, field.type);
+    layOut(type);
+    front.laidOut.add(type);
+  } finally {
+    front.pendingStructs.delete(type);
+  }
   return type;
 }
 

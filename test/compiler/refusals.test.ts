@@ -174,3 +174,11 @@ describe("refused at module level", () => {
     expect(found, text).toEqual(expected.map((one) => `${one} ${code}`));
   });
 });
+
+test("each mistake is reported once, and what follows from it is not", () => {
+  const { found, expected, text } = refusals(`class S extends Struct { a: u8; ▸b: u32; }
+const s: S = zeroed();
+function f(x: u32): u32 { const y = x ▸** 2; const z = y + 1; return z; }
+function g(x: u8, w: u32): void { let total: u32 = 0; total = ▸x; total += w; while (▸total) total--; s.b = total; }`);
+  expect(found, text).toEqual(["US3001", "US1012", "US2002", "US2006"].map((code, i) => `${expected[i]} ${code}`));
+});

@@ -117,6 +117,34 @@ describe("structs and arrays", () => {
     expect(expectSameInNodeAndC(source, [["run", 4], ["scalar"]])).toEqual(["50506", "7"]);
   });
 
+  test("references to nested arrays, names that C reserves, addressed parameters", () => {
+    const source = `
+      type Row = FixedArray<u8, 4>;
+      class S extends Struct { int: u32; default_: u32; rows: FixedArray<Row, 3>; r: u32; p: FixedArray<u64, 2> | null; }
+      const s: S = zeroed();
+      const words: FixedArray<u64, 2> = zeroed();
+      const T2: FixedArray<FixedArray<i16, 2>, 2> = [[1, -2], [3, -32768]];
+      function rows(x: S): FixedArray<Row, 3> { return x.rows; }
+      function row(r: FixedArray<Row, 3>, i: u32): Row { return r[i]; }
+      export function f(n: u32, register: u8): u64 {
+        store32(addressOf(n), load32(addressOf(n)) + 1);
+        const r = row(rows(s), n & 1);
+        r[3] = register;
+        rows(s)[2][n & 3]++;
+        s.p = words;
+        if (s.p !== null) s.p[1] += 5n;
+        const p: FixedArray<u64, 2> | null = s.p;
+        let auto: i32 = -2147483648;
+        auto -= 1;
+        const unused = n + 1;
+        let later: u32;
+        if (n > 5) later = 3; else later = 4;
+        s.int = later;
+        return u64(s.rows[n & 1][3]) + (p === null ? 0n : p[1]) + u64(auto) + wrapU64(T2[1][n & 1]) + u64(s.int);
+      }`;
+    expectSameInNodeAndC(source, [["f", 4, 9], ["f", 5, 8]]);
+  });
+
   test("bounds checks vanish where the index is proved", () => {
     const source = `
       const list: FixedArray<u32, 8> = zeroed();
