@@ -22,14 +22,18 @@ export function getCompiler(version: string): string {
 /** A Debian that has this compiler, unpacked as far as it needs. */
 function getTree(version: string): string {
   const tree = join(cacheDir, `gcc-${version}.tree`);
-  if (!existsSync(tree)) unpackTree(Number(version) > 12 ? "trixie" : "bookworm", [`gcc-${version}`], tree);
+  // libelf is what kbuild's objtool wants besides.
+  const isNew = Number(version) > 12;
+  if (!existsSync(tree)) unpackTree(isNew ? "trixie" : "bookworm", [`gcc-${version}`, isNew ? "libelf1t64" : "libelf1"], tree);
   return tree;
 }
 
 /** A script that runs a program of another Debian by that Debian's own loader and libraries. */
 function foreign(tree: string, program: string, more = ""): string {
-  const libraries = `${tree}/usr/lib/${triplet}`;
-  return `#!/bin/sh\nexec ${libraries}/ld-linux-x86-64.so.2 --library-path ${libraries} ${program} ${more}"$@"\n`;
+  // Debian 12 still has some packages' files in /lib.
+  const folders = [`${tree}/lib/${triplet}`, `${tree}/usr/lib/${triplet}`];
+  const loader = folders.map((dir) => join(dir, "ld-linux-x86-64.so.2")).find((file) => existsSync(file));
+  return `#!/bin/sh\nexec ${loader} --library-path ${folders.join(":")} ${program} ${more}"$@"\n`;
 }
 
 /** Makes a program runnable that was built, like the kernel, on a Debian with this compiler, and may want its newer libc. */

@@ -8,12 +8,14 @@ cd "$(dirname "$0")/.."
 needs="
 nasm:nasm
 gcc:gcc
+/usr/include/stdio.h:libc6-dev
 make:make
 ld:binutils
 /usr/lib/grub/i386-pc/linux.mod:grub-pc-bin
 grub-mkrescue:grub-common
 xorriso:xorriso
 mformat:mtools
+/usr/lib/x86_64-linux-gnu/libelf.so.1:libelf1
 xz:xz-utils
 zstd:zstd
 lz4:lz4
