@@ -15,7 +15,7 @@ const out = process.argv[2] ?? join(root, "build/vmm");
 /** Freestanding, position-independent without relocations, no FPU state to save, no red zone for exits to overwrite. */
 const C_FLAGS = [
   "-std=gnu11", "-ffreestanding", "-fPIE", "-fvisibility=hidden", "-mgeneral-regs-only", "-mno-red-zone", "-fno-jump-tables",
-  "-fno-strict-aliasing", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fwrapv",
+  "-fno-strict-aliasing", "-fno-delete-null-pointer-checks", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fwrapv",
   "-O2", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-I", root, "-I", out,
 ];
 const PAGE = 4096;

@@ -37,10 +37,11 @@ const MAX_FUNCTIONS_HELD = 64;
 const functions: FixedArray<PciFunction, 64> = zeroed();
 let functionCount: u32 = 0;
 
-export function resetPartition(): void {
+/** Forgets everything; processors from `cpuCount` on do not exist, so they are never free. */
+export function resetPartition(cpuCount: u32): void {
   pieceCount = 0;
   functionCount = 0;
-  for (let i: u32 = 0; i < MAX_CPUS; i++) cpuOwners[i] = FREE;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) cpuOwners[i] = i < cpuCount ? FREE : VMM;
 }
 
 /** Adds RAM of one owner; addresses ascend from call to call. */

@@ -217,14 +217,29 @@ static void report(const struct holdings *before, const struct holdings *now, bo
 		      : "handed over in part: what is missing is said above; understudy handover tries again");
 }
 
-static void take(int device)
+/* The number of another instance that runs; 0 if there is none. */
+static unsigned other_running(int device)
 {
 	const struct us_status *status = get_status(device);
-	enum us_error error;
+	unsigned found = 0;
 
 	for (unsigned number = 1; number <= US_MAX_INSTANCES; number++)
 		if (number != status->own_instance && status->instance[number - 1].state == US_INSTANCE_RUNNING)
-			fail("instance %u still runs: shut it down first", number);
+			found = number;
+	return found;
+}
+
+#define POLL_MICROSECONDS 200000
+
+static void take(int device, bool wait)
+{
+	enum us_error error;
+	unsigned number;
+
+	while ((number = other_running(device)) && wait)
+		usleep(POLL_MICROSECONDS);
+	if (number)
+		fail("instance %u still runs: shut it down first, or wait for it with --wait", number);
 	error = call(device, US_HC_TAKE, 0, NULL, 0);
 	if (error)
 		fail("nothing was handed over: %s", error_text(error));
@@ -232,15 +247,15 @@ static void take(int device)
 
 int verb_handover(char **arguments)
 {
-	bool json = false, complete;
-	const struct option options[] = { { "--json", NULL, &json }, { NULL, NULL, NULL } };
+	bool json = false, wait = false, complete;
+	const struct option options[] = { { "--json", NULL, &json }, { "--wait", NULL, &wait }, { NULL, NULL, NULL } };
 	struct holdings before, now;
 	int device;
 
 	parse_arguments("handover", arguments, options, NULL);
 	device = open_captured();
 	before = count_holdings();
-	take(device);
+	take(device, wait);
 	complete = add_dax_memory();
 	complete &= online_blocks() >= 0;
 	complete &= online_all_cpus();

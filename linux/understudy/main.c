@@ -29,7 +29,7 @@ static const struct verb {
 	{ "events", verb_events, "[--json] [--follow]", "what happened, since the start",
 	  "  --follow        go on as more happens\n" },
 	{ "stop", verb_stop, "[--json] N", "end instance N and take its CPUs and memory back", "" },
-	{ "handover", verb_handover, "[--json]", "take everything, after the other instance has shut down", "" },
+	{ "handover", verb_handover, "[--wait] [--json]", "take everything, after the other instance has shut down", "" },
 	{ "vanish", verb_vanish, "[--json]", "release: let the VMM out from beneath this kernel", "" },
 };
 

@@ -81,10 +81,12 @@ export class Cpu extends Struct {
   strayInits: u32;
   /** 1 while held. */
   held: u32;
-  reserved: u32;
+  /** Vector of the last SIPI that started it, NO_VECTOR before. */
+  sipiVector: u32;
   cr4AtCapture: u64;
 }
 assertLayout<Cpu>(56, { vcpu: 16 });
+export const NO_VECTOR: u32 = 0xffffffff;
 
 export const cpus: FixedArray<Cpu, 32> = zeroed(64);
 /** One per instance and processor. */

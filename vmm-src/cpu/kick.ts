@@ -23,7 +23,11 @@ function signal(cpu: Cpu): void {
   else sendIpi(cpu.apicId, ICR_MODE_INIT | ICR_LEVEL | ICR_ASSERT);
 }
 
-/** A waiting processor that was just on its way into the wait may have missed its SIPI: ask again after this many polls. */
+/**
+ * A signal can be missed: a SIPI by a processor on its way into the wait, an INIT
+ * (in Bochs) by one that is in the VMM. After this many polls it is sent again; on
+ * hardware a second INIT before the first is taken is the same INIT.
+ */
 const SIGNAL_AGAIN: u32 = 100000;
 
 /** Orders and waits until the other processor has taken the order up. */
@@ -34,7 +38,7 @@ function order(cpu: Cpu, command: Command): void {
   while (atomicLoad(cpu.command) !== Command.NONE) {
     pause();
     polls++;
-    if (polls % SIGNAL_AGAIN === 0 && isWaiting(cpu)) signal(cpu);
+    if (polls % SIGNAL_AGAIN === 0) signal(cpu);
   }
 }
 

@@ -9,7 +9,7 @@ import {
   SVR_RESET,
 } from '../machine/apic.ts';
 import { acceptInterrupts, pause, readMsr, writeMsr } from '../machine/intrinsics.ts';
-import { APIC_BASE_X2APIC, IA32_APIC_BASE, X2APIC_MSR_BASE } from '../machine/msr.ts';
+import { APIC_BASE_BSP, APIC_BASE_X2APIC, IA32_APIC_BASE, X2APIC_MSR_BASE } from '../machine/msr.ts';
 
 const X2APIC_DESTINATION_SHIFT: u64 = 32n;
 const XAPIC_DESTINATION_SHIFT: u32 = 24;
@@ -18,6 +18,15 @@ const ICR_POLLS: u32 = 100000;
 
 export function isX2apic(): boolean {
   return (readMsr(IA32_APIC_BASE) & APIC_BASE_X2APIC) !== 0n;
+}
+
+/** Whether this is the processor that firmware booted on (12.4.4). */
+export function isBootstrap(): boolean {
+  return (readMsr(IA32_APIC_BASE) & APIC_BASE_BSP) !== 0n;
+}
+
+export function clearBootstrap(): void {
+  writeMsr(IA32_APIC_BASE, readMsr(IA32_APIC_BASE) & ~APIC_BASE_BSP);
 }
 
 export function readApic(register: u32): u32 {

@@ -12,12 +12,13 @@ import {
   advance, deliverPendingNmi, guestCpl, guestCr4, guestRegister, guestRip, injectGp, injectUd, reinjectInterrupted, writeGuestCr0,
   writeGuestCr4,
 } from '../cpu/vmx/guest.ts';
-import { startAtVector, waitForSipi } from '../cpu/vmx/start.ts';
+import { hasJustStarted, startAtVector, waitForSipi } from '../cpu/vmx/start.ts';
 import { tick } from '../devices/tick.ts';
 import { record } from '../events.ts';
 import { leaveAndHalt } from '../instance/capture.ts';
 import { handleHypercall } from '../instance/hypercall.ts';
 import { handleIo } from '../instance/io.ts';
+import { isSharedMsr } from '../instance/instance.ts';
 import { writeX2apicIcr } from '../instance/ipi.ts';
 import { handleEptViolation } from '../instance/mmio.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
@@ -102,11 +103,20 @@ function handleCrAccess(vcpu: Vcpu, qualification: u64): void {
   advance();
 }
 
-/** A guarded MSR: the write is refused and recorded, but an x2APIC ICR is delivered as far as it may be. */
+/**
+ * A guarded MSR. An x2APIC ICR is delivered as far as it may be. Settings of the
+ * whole package (MTRRs, microcode) stay as they are: kernels write them back as
+ * they found them, so a write without effect is what they expect. The rest is
+ * refused and recorded.
+ */
 function handleWrmsr(vcpu: Vcpu): void {
   const index: u32 = wrapU32(vcpu.registers[RCX]);
   if (index === X2APIC_ICR) {
     writeX2apicIcr(vcpu, lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]));
+    advance();
+    return;
+  }
+  if (isSharedMsr(index)) {
     advance();
     return;
   }
@@ -131,6 +141,7 @@ function handleStartup(vcpu: Vcpu, reason: u32, vector: u64): void {
   } else if (command === Command.LEAVE) leaveAndHalt(vcpu);
   else if (command !== Command.NONE) return;
   else if (reason === ExitReason.INIT) {
+    if (hasJustStarted(cpu)) return;
     waitForSipi(cpu);
     record(EventType.CPU_WAITING, vcpu.instance, cpu.index, 0n, 0n);
   } else if (cpu.state === CpuState.WAITING && vector !== 0n) {

@@ -7,7 +7,7 @@ import { readPlatform } from '../boot/acpi.ts';
 import { Cpu, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { finishOrder, holdOthers, letGo, orderLeave } from '../cpu/kick.ts';
 import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT } from '../machine/apic.ts';
-import { sendIpi } from '../cpu/local-apic.ts';
+import { clearBootstrap, isBootstrap, sendIpi } from '../cpu/local-apic.ts';
 import { abandonVmx, captureState, enterVmxRoot } from '../cpu/vmx/capture.ts';
 import { prepareControls } from '../cpu/vmx/controls.ts';
 import { IDENTITY_STEPS, mapIdentityStep, resetEpt } from '../cpu/vmx/ept.ts';
@@ -35,7 +35,7 @@ const STEP_LAST: u32 = STEP_IDENTITY + IDENTITY_STEPS;
 /** The partition at commencement: all RAM is the first instance's, but the VMM's region. */
 function buildPartition(info: BootInfo): Result {
   if (info.cpuCount > MAX_CPUS || info.rangeCount > MAX_RANGES) return Result.CAPABILITY;
-  resetPartition();
+  resetPartition(info.cpuCount);
   for (let i: u32 = 0; i < MAX_RANGES; i++) {
     if (i >= info.rangeCount) break;
     const range = info.range[i];
@@ -154,9 +154,10 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
   return Result.OK;
 }
 
-/** LEAVE, on the processor that was ordered to: out of VMX, and nothing of the VMM's in use once INIT arrives. */
+/** LEAVE, on the processor that was ordered to: out of VMX, and nothing of the VMM's in use once INIT arrives, which must not start firmware. */
 export function leaveAndHalt(vcpu: Vcpu): never {
   const cpu = cpuOf(vcpu);
+  if (isBootstrap()) clearBootstrap();
   retireVmcs(vcpu);
   abandonVmx(cpu);
   finishOrder(cpu);

@@ -86,6 +86,12 @@ export function guardSharedMsrs(instance: u32, guard: boolean): void {
   for (let i: u32 = 0; i < FIXED_4K_MTRRS; i++) trapMsrWrite(instance, IA32_MTRR_FIX4K_C0000 + i, guard);
 }
 
+/** Whether an MSR is one that guardSharedMsrs guards. */
+export function isSharedMsr(index: u32): boolean {
+  return index === IA32_BIOS_UPDT_TRIG || index === IA32_MTRR_DEF_TYPE
+    || (index >= IA32_MTRR_PHYSBASE0 && index < IA32_MTRR_FIX4K_C0000 + FIXED_4K_MTRRS);
+}
+
 /**
  * Guards an instance's interprocessor interrupts. In xAPIC mode the whole register
  * page is write-protected, which costs about two exits a timer tick; in x2APIC

@@ -5,7 +5,7 @@
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, StopReason } from '../abi.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, orderSwitch } from '../cpu/kick.ts';
-import { resetLocalApic } from '../cpu/local-apic.ts';
+import { clearBootstrap, isBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
 import { EPT_ALL, mapIdentical, resetEpt } from '../cpu/vmx/ept.ts';
 import { flushMemoryMap } from '../cpu/vmx/guest.ts';
 import { startVcpu } from '../cpu/vmx/start.ts';
@@ -17,11 +17,16 @@ import { otherInstance } from './boot.ts';
 import { setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, instanceOf } from './instance.ts';
 
-/** This processor carries `vcpu` from its start on, with an empty local APIC. */
+/**
+ * This processor carries `vcpu` from its start on, with an empty local APIC. If it
+ * is the one that firmware booted on it stops being that: another instance has
+ * booted elsewhere, and a bare INIT to a bootstrap processor would start firmware.
+ */
 export function switchTo(from: Vcpu, vcpu: Vcpu): void {
   const cpu: Cpu = cpuOf(from);
   retireVmcs(from);
   resetLocalApic();
+  if (vcpu.instance !== from.instance && isBootstrap()) clearBootstrap();
   assert(startVcpu(vcpu, cpu));
 }
 

@@ -42,7 +42,9 @@ export function takeEverything(vcpu: Vcpu): Result {
   const self = vcpu.instance;
   const other = otherInstance(self);
   if (instanceOf(other).state === InstanceState.RUNNING) return Result.BUSY;
-  if (instanceOf(other).state !== InstanceState.STOPPED || instanceOf(self).holdsPlatform) return Result.INSTANCE;
+  // A hand-over that was completed only in part is asked for again.
+  if (instanceOf(self).holdsPlatform) return Result.OK;
+  if (instanceOf(other).state !== InstanceState.STOPPED) return Result.INSTANCE;
   const cpu = cpuOf(vcpu);
   holdOthers(cpu, self);
   recordGrants(self, cpu.index);

@@ -135,8 +135,11 @@ US_INLINE void clearVectorState(void)
 	uint32_t a = 1, b, c = 0, d;
 	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
 	__asm__ volatile("mov %%cr0, %0; clts; fninit" : "=r"(cr0));
-	if (c & 1u << 27 && c & 1u << 28)	/* OSXSAVE and AVX */
+	if (c & 1u << 27 && c & 1u << 28) {	/* OSXSAVE and AVX: cleared whatever was enabled, then x87 only, as after RESET */
+		xsetbv(0, 7);
 		__asm__ volatile("vzeroall" : : : "memory");
+		xsetbv(0, 1);
+	}
 	if (cr0 & ts)
 		__asm__ volatile("mov %0, %%cr0" : : "r"(cr0));
 }

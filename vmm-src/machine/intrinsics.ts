@@ -65,7 +65,7 @@ export declare function writebackInvalidate(): void;
 export declare function pause(): void;
 /** Interrupts on for a few instructions, then off: whatever is pending goes through the VMM's own IDT. */
 export declare function acceptInterrupts(): void;
-/** Clears FPU and vector registers, so that one instance's values do not show in another. */
+/** FPU and vector registers and XCR0 as after RESET, so that one instance's values do not show in another. */
 export declare function clearVectorState(): void;
 /** Never returns. */
 export declare function haltForever(): never;

@@ -3,16 +3,16 @@
  * and the 64-bit entry of Linux's boot protocol.
  */
 import { CpuState } from '../../abi.ts';
-import { clearVectorState, invept, invvpid, readCr4, vmwrite, xsetbv } from '../../machine/intrinsics.ts';
+import { clearVectorState, invept, invvpid, readCr4, vmread, vmwrite } from '../../machine/intrinsics.ts';
 import {
-  CR0_CD, CR0_ET, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR4_OSXSAVE, CR4_PAE, CR4_VMXE, DR7_RESET, RFLAGS_RESERVED1,
+  CR0_CD, CR0_ET, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR4_PAE, CR4_VMXE, DR7_RESET, RFLAGS_RESERVED1,
 } from '../../machine/registers.ts';
 import { EFER_LMA, EFER_LME } from '../../machine/msr.ts';
 import {
   ACTIVITY_ACTIVE, ACTIVITY_WAIT_FOR_SIPI, RIGHTS_BUSY_TSS, RIGHTS_CODE16, RIGHTS_CODE64, RIGHTS_DATA16, RIGHTS_DATA32,
   RIGHTS_LDT, VMCS_SEGMENT_STEP, Vmcs,
 } from '../../machine/vmcs.ts';
-import { Cpu, RDX, RSI, StartKind, Vcpu, cpuOf } from '../cpu.ts';
+import { Cpu, NO_VECTOR, RDX, RSI, StartKind, Vcpu, cpuOf } from '../cpu.ts';
 import { controls } from './controls.ts';
 import { eptPointer } from './ept.ts';
 import { stackTop } from './host.ts';
@@ -96,6 +96,7 @@ export function waitForSipi(cpu: Cpu): void {
   vmwrite(Vmcs.GUEST_INTERRUPTIBILITY, 0n);
   vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, 0n);
   cpu.state = CpuState.WAITING;
+  cpu.sipiVector = NO_VECTOR;
 }
 
 /** The SIPI exit: real mode at vector << 12. */
@@ -106,7 +107,19 @@ export function startAtVector(vcpu: Vcpu, vector: u64): void {
   vmwrite(Vmcs.GUEST_RIP, 0n);
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
   invept(eptPointer(vcpu.instance));
-  cpuOf(vcpu).state = CpuState.RUNNING;
+  const cpu = cpuOf(vcpu);
+  cpu.state = CpuState.RUNNING;
+  cpu.sipiVector = wrapU32(vector);
+}
+
+/**
+ * Whether the processor has been started by a SIPI and not executed anything yet.
+ * An INIT that was sent while it waited is blocked there and only exits now
+ * (SDM Vol. 3C, 27.4): in the order in which the guest sent them it came first.
+ */
+export function hasJustStarted(cpu: Cpu): boolean {
+  if (cpu.sipiVector === NO_VECTOR) return false;
+  return vmread(Vmcs.GUEST_RIP) === 0n && vmread(Vmcs.GUEST_CS_BASE) === u64(cpu.sipiVector) << 12n;
 }
 
 function writeBoot64(vcpu: Vcpu): void {
@@ -129,12 +142,6 @@ function writeBoot64(vcpu: Vcpu): void {
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 }
 
-/** XCR0 after RESET: x87 only. */
-function resetVectorState(): void {
-  clearVectorState();
-  if ((readCr4() & CR4_OSXSAVE) !== 0n) xsetbv(0, 1n);
-}
-
 /** Makes this processor carry another virtual CPU, from its start; the caller has retired the one before. */
 export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
   vcpu.cpu = cpu;
@@ -143,7 +150,7 @@ export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
   cpu.vcpu = vcpu;
   if (!activateVmcs(vcpu)) return false;
   writeFixedFields(vcpu, cpu, readCr4());
-  resetVectorState();
+  clearVectorState();
   if (vcpu.start === StartKind.BOOT_64) {
     writeBoot64(vcpu);
     cpu.state = CpuState.RUNNING;
