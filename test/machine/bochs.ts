@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type Server, type Socket, createServer } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
@@ -150,7 +150,7 @@ export class BochsMachine {
     const rc = join(dir, "bochsrc");
     const debugger_ = join(dir, "debugger");
     // Not a link: GRUB or a guest may write.
-    writeFileSync(this.disk0, readFileSync(this.options.iso));
+    copyFileSync(this.options.iso, this.disk0);
     this.removeLocks();
     writeFileSync(rc, this.config(port, bochs.bios, bochs.vgaBios).join("\n") + "\n");
     // It is a debugger's build: tell it to continue.
