@@ -2,7 +2,7 @@
  * Processors and virtual CPUs. A processor (Cpu) carries one virtual CPU (Vcpu)
  * at a time; which one, its instance decides. Everything here is vendor-neutral.
  */
-import { CpuState, EXIT_COUNTERS } from '../abi.ts';
+import { CpuState } from '../abi.ts';
 
 /** What another processor may ask of one (cpu/kick.ts). */
 export enum Command {
@@ -62,10 +62,11 @@ export class Vcpu extends Struct {
   /** An NMI that could not be injected beside another event waits here. */
   nmiPending: u32;
   reserved: u32;
-  exits: FixedArray<u64, 80>;
+  /** By basic exit reason; a power of two, so that a mask is all the check an index needs. */
+  exits: FixedArray<u64, 128>;
 }
-assertLayout<Vcpu>(848, { stackTop: 128, cpu: 136, launched: 144, exits: 208 });
-assertStatic(EXIT_COUNTERS === 80);
+assertLayout<Vcpu>(1232, { stackTop: 128, cpu: 136, launched: 144, exits: 208 });
+export const EXIT_MASK: u32 = 127;
 
 /** @asm */
 export class Cpu extends Struct {
