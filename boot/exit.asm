@@ -1,15 +1,39 @@
-; VM exit and VM entry. The exit's RSP is the end of Vcpu.registers, so the pushes
-; store the guest's registers where handleExit finds them; the entry pops them.
+; VM exit and VM entry. RSP at an exit is the address of Vcpu.stackTop, so the Vcpu
+; is just below. The commonest exit is handled with only the registers saved that
+; compiled code may change; for any other the rest follows.
 ; SPDX-License-Identifier: MIT
 bits 64
 default rel
 
 %include "vmm.inc"
 
-extern handleExit, deliverNmi, onEntryFailure
+extern handleExit, handleRareExit, deliverNmi, onEntryFailure
 global exitStub, vmm_entry_window, vmm_entry_window_end, vmm_entry_retry
 
 VM_INSTRUCTION_ERROR equ 0x4400
+
+%define SAVED(register) Vcpu.registers + 8 * register
+RAX_	equ 0
+RCX_	equ 1
+RDX_	equ 2
+RBX_	equ 3
+RBP_	equ 5
+RSI_	equ 6
+RDI_	equ 7
+
+; Everything that the C ABI lets a function change, and RBX, last.
+%macro LOAD_VOLATILE 0
+	mov rax, [rbx + SAVED(RAX_)]
+	mov rcx, [rbx + SAVED(RCX_)]
+	mov rdx, [rbx + SAVED(RDX_)]
+	mov rsi, [rbx + SAVED(RSI_)]
+	mov rdi, [rbx + SAVED(RDI_)]
+	mov r8, [rbx + SAVED(8)]
+	mov r9, [rbx + SAVED(9)]
+	mov r10, [rbx + SAVED(10)]
+	mov r11, [rbx + SAVED(11)]
+	mov rbx, [rbx + SAVED(RBX_)]
+%endmacro
 
 section .text
 exitStub:				; its address, for the VMCS
@@ -18,74 +42,69 @@ exitStub:				; its address, for the VMCS
 
 align 16
 vm_exit:
-	push r15
-	push r14
-	push r13
-	push r12
-	push r11
-	push r10
-	push r9
-	push r8
-	push rdi
-	push rsi
-	push rbp
-	push rax			; RSP's place, unused
-	push rbx
-	push rdx
-	push rcx
-	push rax
-	mov rdi, rsp			; the Vcpu
-	mov dword [rdi + Vcpu.launched], 1
-	mov rsp, [rdi + Vcpu.stackTop]
-	call handleExit			; RAX: the Vcpu to enter
-enter_guest:
-	mov rdx, [rax + Vcpu.cpu]
-	mov rsp, rax
+	mov [rsp - Vcpu.stackTop + SAVED(RBX_)], rbx
+	lea rbx, [rsp - Vcpu.stackTop]	; the Vcpu, from here to the entry
+	mov [rbx + SAVED(RAX_)], rax
+	mov [rbx + SAVED(RCX_)], rcx
+	mov [rbx + SAVED(RDX_)], rdx
+	mov [rbx + SAVED(RSI_)], rsi
+	mov [rbx + SAVED(RDI_)], rdi
+	mov [rbx + SAVED(8)], r8
+	mov [rbx + SAVED(9)], r9
+	mov [rbx + SAVED(10)], r10
+	mov [rbx + SAVED(11)], r11
+	mov rsp, [rsp]
+	mov rdi, rbx
+	call handleExit
+	test al, al
+	jz rare_exit
+
+enter_guest:				; RBX the Vcpu, RBP and R12 to R15 the guest's
+	mov rdx, [rbx + Vcpu.cpu]
 	cmp dword [rdx + Cpu.nmiCount], 0
 	; An NMI that arrives from here on would wait for the next exit. Its handler
-	; finds RIP in this window and sends us back to enter_guest: until the entry
-	; itself, everything that was popped is still in the Vcpu.
+	; finds RIP in this window and sends us back to the retry with RBX the Vcpu,
+	; where everything that has been loaded since still is.
 vmm_entry_window:
 	jne nmi_arrived
-	cmp dword [rsp + Vcpu.launched], 0
-	pop rax
-	pop rcx
-	pop rdx
-	pop rbx
-	pop rbp				; RSP's place
-	pop rbp
-	pop rsi
-	pop rdi
-	pop r8
-	pop r9
-	pop r10
-	pop r11
-	pop r12
-	pop r13
-	pop r14
-	pop r15
-	je .launch
+	LOAD_VOLATILE
 	vmresume
 	jmp entry_failed
-.launch:
+launch_guest:
+	mov rdx, [rbx + Vcpu.cpu]
+	cmp dword [rdx + Cpu.nmiCount], 0
+	jne nmi_arrived
+	LOAD_VOLATILE
 	vmlaunch
 vmm_entry_window_end:
 	jmp entry_failed
 
-vmm_entry_retry:			; the NMI handler has put the Vcpu into RSP
-	mov rax, rsp
-	jmp enter_guest
+rare_exit:
+	mov dword [rbx + Vcpu.launched], 1
+	mov [rbx + SAVED(RBP_)], rbp
+	mov [rbx + SAVED(12)], r12
+	mov [rbx + SAVED(13)], r13
+	mov [rbx + SAVED(14)], r14
+	mov [rbx + SAVED(15)], r15
+	mov rdi, rbx
+	call handleRareExit
+	mov rbx, rax			; the Vcpu to enter
+	mov rbp, [rbx + SAVED(RBP_)]
+	mov r12, [rbx + SAVED(12)]
+	mov r13, [rbx + SAVED(13)]
+	mov r14, [rbx + SAVED(14)]
+	mov r15, [rbx + SAVED(15)]
+vmm_entry_retry:
+	cmp dword [rbx + Vcpu.launched], 0
+	jne enter_guest
+	jmp launch_guest
 
 nmi_arrived:
-	mov rsp, [rax + Vcpu.stackTop]
-	mov rbx, rax
-	mov rdi, rax
+	mov rdi, rbx
 	call deliverNmi
-	mov rax, rbx
-	jmp enter_guest
+	jmp vmm_entry_retry
 
-entry_failed:				; RSP is the end of Vcpu.registers
-	mov rsp, [rsp]
+entry_failed:
 	mov eax, VM_INSTRUCTION_ERROR
 	vmread rdi, rax
 	call onEntryFailure

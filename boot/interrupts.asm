@@ -48,6 +48,7 @@ exception:				; vector, error code, RIP, …
 
 ; On an interrupt stack of its own, whose top word is the Cpu (cpu/vmx/host.ts).
 ;   0 RDX  8 RAX  16 RIP  24 CS  32 RFLAGS  40 RSP  48 SS  56 Cpu
+; Within the entry window RBX is put back to the Vcpu: the retry loads the rest again.
 nmi:
 	push rax
 	push rdx
@@ -59,8 +60,7 @@ nmi:
 	lea rdx, [vmm_entry_window_end]
 	cmp [rsp + 16], rdx
 	jae .done
-	mov rax, [rax + Cpu.vcpu]
-	mov [rsp + 40], rax
+	mov rbx, [rax + Cpu.vcpu]
 	lea rax, [vmm_entry_retry]
 	mov [rsp + 16], rax
 .done:

@@ -36,8 +36,8 @@ export const RSI = 6;
 export const RDI = 7;
 
 /**
- * The exit stub (boot/exit.asm) pushes the guest's registers straight into
- * `registers`, so the first fields are an agreement with it.
+ * The exit stub (boot/exit.asm) finds it just below the host's RSP, which is the
+ * address of `stackTop`.
  * @asm
  */
 export class Vcpu extends Struct {

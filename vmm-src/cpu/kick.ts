@@ -28,7 +28,7 @@ function signal(cpu: Cpu): void {
  * (in Bochs) by one that is in the VMM. After this many polls it is sent again; on
  * hardware a second INIT before the first is taken is the same INIT.
  */
-const SIGNAL_AGAIN: u32 = 100000;
+const SIGNAL_AGAIN: u32 = 10000;
 
 /** Orders and waits until the other processor has taken the order up. */
 function order(cpu: Cpu, command: Command): void {

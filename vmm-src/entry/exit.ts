@@ -1,7 +1,6 @@
 /**
- * VM exits. The assembly stub has the guest's registers in the Vcpu and calls
- * handleExit; what it returns is the virtual CPU to enter next. Follow one exit:
- * boot/exit.asm → handleExit → a handler below or in instance/ → boot/exit.asm.
+ * VM exits. Follow one: boot/exit.asm → handleExit, or handleRareExit → a handler
+ * below or in instance/ → boot/exit.asm, with the guest's registers in the Vcpu.
  */
 import {
   ABI_VERSION, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
@@ -182,11 +181,12 @@ function handleOther(vcpu: Vcpu, reason: u32): void {
 }
 
 /**
- * Every exit but CPUID. A function of its own, so that the commonest exit does not
- * pay for the registers and the stack that this one needs.
+ * Every exit but CPUID; returns the virtual CPU that this processor enters next.
+ * The stub has saved all registers for this one.
  * @entry
  */
-export function handleRareExit(vcpu: Vcpu, full: u64): Vcpu {
+export function handleRareExit(vcpu: Vcpu): Vcpu {
+  const full = vmread(Vmcs.EXIT_REASON);
   if ((full & EXIT_REASON_ENTRY_FAILURE) !== 0n) panic('VM entry failed, exit reason and qualification:', full, vmread(Vmcs.EXIT_QUALIFICATION));
   const cpu = cpuOf(vcpu);
   handleOther(vcpu, wrapU32(full & EXIT_REASON_BASIC));
@@ -196,14 +196,15 @@ export function handleRareExit(vcpu: Vcpu, full: u64): Vcpu {
 }
 
 /**
- * Handles an exit of `vcpu`; returns the virtual CPU that this processor enters next.
+ * Handles an exit of `vcpu` if it is the commonest, after which the same virtual
+ * CPU goes on; otherwise false, and the stub calls handleRareExit. Most registers
+ * are not saved yet: only RAX, RBX, RCX and RDX may be used.
  * @entry
  */
-export function handleExit(vcpu: Vcpu): Vcpu {
-  const full = vmread(Vmcs.EXIT_REASON);
-  const reason: u32 = wrapU32(full & EXIT_REASON_BASIC);
+export function handleExit(vcpu: Vcpu): boolean {
+  const reason: u32 = wrapU32(vmread(Vmcs.EXIT_REASON) & EXIT_REASON_BASIC);
   vcpu.exits[reason & EXIT_MASK]++;
-  if (reason !== ExitReason.CPUID) return handleRareExit(vcpu, full);
+  if (reason !== ExitReason.CPUID) return false;
   handleCpuid(vcpu);
-  return vcpu;
+  return true;
 }

@@ -7,6 +7,7 @@ import { EventType } from '../abi.ts';
 import { Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { EPT_ALL, isBeyondIdentity, mapIdentical } from '../cpu/vmx/ept.ts';
 import { guestIs64Bit, guestRegister, guestRip, injectGp, setGuestRegister, skipInstruction } from '../cpu/vmx/guest.ts';
+import { lock, unlock } from '../cpu/kick.ts';
 import { readApic } from '../cpu/local-apic.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
 import { hpetRead, hpetWrite, isCounter } from '../devices/hpet.ts';
@@ -72,8 +73,9 @@ function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
 /** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
 export function handleEptViolation(vcpu: Vcpu, address: GuestPhysical): void {
   if (isBeyondIdentity(address) && instanceOf(vcpu.instance).holdsPlatform) {
-    const page: u64 = address & ~(SIZE_1G - 1n);
-    mapIdentical(vcpu.instance, page, SIZE_1G, EPT_ALL);
+    if (!lock(vcpu)) return;
+    mapIdentical(vcpu.instance, address & ~(SIZE_1G - 1n), SIZE_1G, EPT_ALL);
+    unlock();
     return;
   }
   recordBreach(vcpu, address);

@@ -4,7 +4,7 @@
  */
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, StopReason } from '../abi.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
-import { holdOthers, letGo, orderSwitch } from '../cpu/kick.ts';
+import { holdOthers, letGo, lock, orderSwitch, unlock } from '../cpu/kick.ts';
 import { clearBootstrap, isBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
 import { EPT_ALL, mapIdentical, resetEpt } from '../cpu/vmx/ept.ts';
 import { flushMemoryMap } from '../cpu/vmx/guest.ts';
@@ -52,12 +52,15 @@ function markStopped(number: u32, self: u32, reason: StopReason): void {
 
 /** The instance of the caller ends, by its own hand or because it cannot go on. Its last processor parks too. */
 export function stopSelf(vcpu: Vcpu, reason: StopReason): void {
+  // No lock: this processor is already ordered out of the instance.
+  if (!lock(vcpu)) return;
   const cpu = cpuOf(vcpu);
   parkOthers(cpu, vcpu.instance);
   markStopped(vcpu.instance, cpu.index, reason);
   vcpu.start = StartKind.WAIT_FOR_SIPI;
   switchTo(vcpu, vcpu);
   cpu.state = CpuState.PARKED;
+  unlock();
 }
 
 /** An instance is ended by another one. */
