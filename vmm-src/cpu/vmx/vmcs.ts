@@ -5,7 +5,7 @@
 import { Cpu, Vcpu } from '../cpu.ts';
 import { vmclear, vmptrld, vmwrite } from '../../machine/intrinsics.ts';
 import { CR0_NE, CR4_CET, CR4_VMXE } from '../../machine/registers.ts';
-import { Vmcs } from '../../machine/vmcs.ts';
+import { SECONDARY_XSAVES, Vmcs } from '../../machine/vmcs.ts';
 import { controls } from './controls.ts';
 import { eptPointer } from './ept.ts';
 import { HOST_CS, HOST_DS, HOST_TR, hostCr3, hostGdt, hostIdt, hostTss } from './host.ts';
@@ -69,6 +69,7 @@ export function writeFixedFields(vcpu: Vcpu, cpu: Cpu, hostCr4: u64): void {
   vmwrite(Vmcs.EXCEPTION_BITMAP, 0n);
   vmwrite(Vmcs.PAGE_FAULT_ERROR_CODE_MASK, 0n);
   vmwrite(Vmcs.PAGE_FAULT_ERROR_CODE_MATCH, 0n);
+  if ((controls.secondary & SECONDARY_XSAVES) !== 0) vmwrite(Vmcs.XSS_EXIT_BITMAP, 0n);
   vmwrite(Vmcs.CR3_TARGET_COUNT, 0n);
   vmwrite(Vmcs.VM_EXIT_MSR_STORE_COUNT, 0n);
   vmwrite(Vmcs.VM_EXIT_MSR_LOAD_COUNT, 0n);
