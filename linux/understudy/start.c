@@ -11,6 +11,7 @@
 #include "check.h"
 #include "device.h"
 #include "file.h"
+#include "pauses.h"
 #include "say.h"
 #include "verbs.h"
 
@@ -136,21 +137,7 @@ static void report(const struct us_pauses *pauses, bool json)
 		printf("captured: the VMM is beneath this kernel, in %s at %#llx\n", size_text(pauses->region_size),
 		       (unsigned long long)pauses->region_base);
 	}
-	for (unsigned cpu = 0; cpu < pauses->cpu_count; cpu++) {
-		uint64_t ticks = pauses->capture_ticks[cpu];
-
-		if (!ticks)
-			continue;
-		if (json) {
-			json_open(NULL, '{');
-			json_number("cpu", cpu);
-			json_number("capture_ticks", ticks);
-			json_close();
-		} else {
-			printf("CPU %u paused for %llu ticks (%.4f ms)\n", cpu, (unsigned long long)ticks,
-			       milliseconds(ticks, pauses->tsc_khz));
-		}
-	}
+	report_pauses("capture_ticks", pauses->capture_ticks, pauses, json);
 	if (json) {
 		json_close();
 		json_close();

@@ -9,6 +9,7 @@
 #include "cpuid.h"
 #include "device.h"
 #include "given.h"
+#include "pauses.h"
 #include "say.h"
 #include "verbs.h"
 
@@ -59,21 +60,7 @@ static void report(const struct us_pauses *pauses, const char *beneath, bool jso
 	} else {
 		puts("vanished: this kernel is bare, and CPUID shows no hypervisor on any CPU");
 	}
-	for (unsigned cpu = 0; cpu < pauses->cpu_count; cpu++) {
-		uint64_t ticks = pauses->release_ticks[cpu];
-
-		if (!ticks)
-			continue;
-		if (json) {
-			json_open(NULL, '{');
-			json_number("cpu", cpu);
-			json_number("release_ticks", ticks);
-			json_close();
-		} else {
-			printf("CPU %u paused for %llu ticks (%.4f ms)\n", cpu, (unsigned long long)ticks,
-			       milliseconds(ticks, pauses->tsc_khz));
-		}
-	}
+	report_pauses("release_ticks", pauses->release_ticks, pauses, json);
 	if (json) {
 		json_close();
 		json_close();
