@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, closeSync, constants, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type Server, type Socket, createServer } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { ReadStream } from "node:tty";
 import { getBochs } from "../../image/bochs.ts";
 import { buildDir } from "../../image/paths.ts";
 import { Console, type ShellResult } from "./console.ts";
@@ -41,6 +42,7 @@ export class BochsMachine {
   private console!: Console;
   private server!: Server;
   private child!: ChildProcess;
+  private screen: ReadStream | undefined;
   private died: string | undefined;
   private readonly onExit = () => this.kill();
 
@@ -127,6 +129,7 @@ export class BochsMachine {
       await gone;
     }
     this.removeLocks();
+    this.screen?.destroy();
     this.socket?.destroy();
     this.server.close();
   }
@@ -179,10 +182,17 @@ export class BochsMachine {
     stream.setEncoding("latin1").on("data", (text: string) => {
       const lines = (rest + text).split("\n");
       rest = lines.pop()!;
+      if (!this.screen) this.watchScreen(lines);
       this.ticks = Number(/^\d{11,}/.exec(lines.at(-1) ?? "")?.[0] ?? this.ticks);
       const kept = lines.filter((line) => !/RDMSR: Unknown register|^ALSA /.test(line));
       if (kept.length > 0) appendFileSync(this.bochsLogFile, kept.join("\n") + "\n", "latin1");
     });
+  }
+
+  /** Its screen is a terminal of its own, at which someone must look: when that is full, Bochs waits. */
+  private watchScreen(lines: string[]): void {
+    const path = lines.map((line) => /connected to screen "(.*)"/.exec(line)?.[1]).find(Boolean);
+    if (path) this.screen = new ReadStream(openSync(path, constants.O_RDWR | constants.O_NOCTTY)).setRawMode(true).on("error", () => {}).resume();
   }
 
   private config(port: number, bios: string, vgaBios: string): string[] {
