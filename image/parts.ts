@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { basename, join } from "node:path";
 import type { Kernel } from "./kernel.ts";
 import { buildDir, projectDir } from "./paths.ts";
 import { UserError } from "./tools.ts";
@@ -11,7 +11,14 @@ export function partsFor(kernel: Kernel): Record<string, string> {
     "lib/understudy/understudy.ko": join(buildDir, "linux", kernel.release, "understudy.ko"),
     "lib/understudy/vmm.img": join(buildDir, "vmm/vmm.img"),
     "bin/understudy": join(buildDir, "linux/understudy"),
+    ...Object.fromEntries(programs().map((name) => [`bin/${name}`, join(buildDir, "programs", name)])),
+    "lib/understudy/init": join(projectDir, "demo/os2-init.sh"),
   };
+}
+
+/** Names of the small programs that demonstration, measurements and tests run in a system. */
+function programs(): string[] {
+  return readdirSync(join(projectDir, "test/programs")).filter((file) => file.endsWith(".c")).map((file) => basename(file, ".c"));
 }
 
 /** Those of a kernel's parts that have been built. */
@@ -33,6 +40,7 @@ export function buildParts(kernels: Kernel[]): void {
   if (existsSync(vmm)) step("the VMM", "npx", ["tsx", vmm]);
   if (!existsSync(join(projectDir, "linux/Makefile"))) return;
   step("the understudy command", "make", ["-C", "linux", "command", `OUT=${join(buildDir, "linux")}`]);
+  step("the test programs", "make", ["-C", "test/programs", `OUT=${join(buildDir, "programs")}`]);
   for (const kernel of new Set(kernels)) {
     const out = join(buildDir, "linux", kernel.release);
     step(`the module for ${kernel.release}`, "make", ["-C", "linux", "module", `KDIR=${kernel.headersDir}`, `OUT=${out}`]);

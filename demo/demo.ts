@@ -1,0 +1,84 @@
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { chosenKernels } from "../image/kernel.ts";
+import { buildDir, projectDir } from "../image/paths.ts";
+import { UserError, fail } from "../image/tools.ts";
+import { startBochs } from "../test/machine/bochs.ts";
+import { checkSurvivor } from "./checks.ts";
+import { runCycle } from "./cycle.ts";
+import { startKvm } from "./kvm.ts";
+import { type Machine, type MachineOptions, readLog } from "./machine.ts";
+import { Screen, printChecks } from "./screen.ts";
+import { Timeline } from "./timeline.ts";
+
+const out = join(buildDir, "demo");
+const memoryMiB = 1536;
+
+const targets: Record<string, { name: string; start: (options: MachineOptions) => Promise<Machine> }> = {
+  bochs: { name: "Bochs", start: startBochs },
+  kvm: { name: "QEMU/KVM", start: startKvm },
+};
+
+function chosenCpus(): number {
+  const cpus = Number(process.env.CPUS || 2);
+  if (!Number.isInteger(cpus) || cpus < 2 || cpus > 8) throw new UserError(`CPUS=${process.env.CPUS}: give a number from 2 to 8`);
+  return cpus;
+}
+
+/** Builds everything; returns the ISO's path. */
+function build(): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, ["--import", "tsx", "demo/build.ts"], { cwd: projectDir, stdio: ["ignore", "pipe", "inherit"] });
+    let text = "";
+    child.stdout.setEncoding("utf8").on("data", (data: string) => (text += data));
+    child.on("error", reject);
+    child.on("close", (status) => {
+      const iso = text.trim().split("\n").at(-1) ?? "";
+      if (status === 0 && existsSync(iso)) resolve(iso);
+      else reject(new Error("it can't be built; why is told above"));
+    });
+  });
+}
+
+/** The first port is OS 1's until it ends, then OS 2's; what OS 2 said before went to the second. */
+function writeLogs(machine: Machine): void {
+  const com1 = readLog(machine.com1Log);
+  const shutdown = com1.lastIndexOf("poweroff -f");
+  const powerDown = com1.indexOf("reboot: Power down", shutdown);
+  const end = shutdown < 0 ? com1.length : com1.indexOf("\n", Math.max(shutdown, powerDown)) + 1;
+  writeFileSync(join(out, "os1.log"), com1.slice(0, end));
+  writeFileSync(join(out, "os2.log"), readLog(machine.com2Log) + com1.slice(end));
+}
+
+async function main(): Promise<boolean> {
+  const target = targets[process.env.TARGET || "bochs"];
+  if (!target) throw new UserError(`TARGET=${process.env.TARGET}: give ${Object.keys(targets).join(" or ")}`);
+  const cpus = chosenCpus();
+  const { kernel1, kernel2 } = chosenKernels();
+  const screen = new Screen();
+  mkdirSync(out, { recursive: true });
+  screen.title(
+    "Understudy: one running Debian hands its machine to another",
+    `${target.name}, ${cpus} CPUs, ${memoryMiB} MiB; OS 1 is Debian's ${kernel1}, OS 2 its ${kernel2}, unmodified.`,
+    "A tick is one of the processor's time-stamp counter since the machine's start; in Bochs, about an instruction.",
+  );
+  screen.heading();
+  const iso = await screen.step("", "building what isn't built yet", build);
+  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: "demo" }));
+  screen.line({ what: `${target.name} has started` });
+  const timeline = new Timeline();
+  try {
+    const cycle = await runCycle(machine, screen, timeline, cpus);
+    const checks = await checkSurvivor(cycle);
+    printChecks("In the survivor", checks);
+    return checks.every(({ good }) => good);
+  } finally {
+    timeline.write(join(out, "timeline.json"));
+    await machine.stop();
+    writeLogs(machine);
+    console.log(`\nbuild/demo has timeline.json (${timeline.entries.length} events), os1.log, os2.log; ${screen.elapsed()} in all`);
+  }
+}
+
+main().then((good) => process.exit(good ? 0 : 1), fail);
