@@ -166,7 +166,7 @@ describe("the command line", () => {
       const entry = path.join(dir, "main.ts");
       fs.writeFileSync(entry, "/** @entry */\nexport function f(): u32 { return 1; }\n");
       expect(run("build", entry, "--out-dir", dir, "--externals", "mine.h")).toMatchObject({ status: 0, stderr: "" });
-      expect(fs.readdirSync(dir).sort()).toEqual(["main.ts", "runtime.h", "vmm.c", "vmm.inc"]);
+      expect(fs.readdirSync(dir).sort()).toEqual(["main.ts", "runtime.h", "vmm.c", "vmm.calls.json", "vmm.inc"]);
       expect(fs.readFileSync(path.join(dir, "vmm.c"), "utf8")).toContain('#include "mine.h"');
       fs.writeFileSync(entry, "export function f(): u32 { return 1.5; }\n");
       const failed = run("check", entry);
