@@ -59,6 +59,24 @@ static bool is_soft_reserved(const char *device)
 	return realpath(path, target) && strstr(target, "/hmem.");
 }
 
+/*
+ * Linux adds memory in whole blocks. What lies before the first and after the last of a range stays out, and so
+ * does a range that holds none: the firmware's edges, and what is beside the VMM.
+ */
+static bool holds_whole_block(const char *device)
+{
+	uint64_t block = block_size(), start, size;
+	char text[32];
+
+	if (!read_line(text, sizeof(text), DAX "/devices/%s/resource", device))
+		return true;
+	start = strtoull(text, NULL, 0);
+	if (!read_line(text, sizeof(text), DAX "/devices/%s/size", device))
+		return true;
+	size = strtoull(text, NULL, 0);
+	return (start + block - 1) / block * block + block <= start + size;
+}
+
 /* Older kernels give a DAX device to device_dax and want to be told by new_id; newer ones give it to kmem at once. */
 static bool give_to_kmem(const char *device)
 {
@@ -100,6 +118,8 @@ static bool add_dax_memory(void)
 		if (strncmp(entry->d_name, "dax", 3) != 0 || !is_soft_reserved(entry->d_name))
 			continue;
 		found++;
+		if (!holds_whole_block(entry->d_name))
+			continue;
 		all &= give_to_kmem(entry->d_name);
 	}
 	if (directory)
