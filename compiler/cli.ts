@@ -1,5 +1,5 @@
 #!/usr/bin/env -S npx tsx
-/** The command line: `build` makes C, `check` only looks. */
+/** The command line. */
 import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,21 +7,44 @@ import { Command, InvalidArgumentError } from "commander";
 import { type Compiled, compile } from "./compile.ts";
 import { emitAsmInclude } from "./emit-c/asm-include.ts";
 import { emitC } from "./emit-c/program.ts";
-import { reportAll } from "./report.ts";
+import { explain } from "./explain.ts";
+import { reportAll, reportJson } from "./report.ts";
 import { type Calls, StackError, callsOf, describeStack, proveStack } from "./stack.ts";
+import { watch } from "./watch.ts";
 
 const RUNTIME = fileURLToPath(new URL("./emit-c/runtime.h", import.meta.url));
 
-function compileOrExit(entries: string[]): Compiled["program"] {
-  const { program, errors } = compile({ entries }, "entries");
-  if (errors.length > 0) {
-    process.stderr.write(reportAll(errors));
-    process.exit(1);
+interface CheckOptions { json?: boolean; watch?: boolean }
+interface BuildOptions extends CheckOptions { outDir: string; name: string; externals?: string }
+type Sizes = Record<string, number>;
+
+/** Reports the errors, or goes on with the program; once or after each change. */
+function compileAnd(entries: string[], options: CheckOptions, use: (compiled: Compiled) => void): void {
+  const finish = (compiled: Compiled): boolean => {
+    const { errors } = compiled;
+    if (options.json) process.stdout.write(reportJson(errors));
+    else if (errors.length > 0) process.stderr.write(reportAll(errors));
+    if (errors.length === 0) use(compiled);
+    return errors.length === 0;
+  };
+  if (!options.watch) {
+    if (!finish(compile({ entries }, "entries"))) process.exitCode = 1;
+    return;
   }
-  return program;
+  watch(entries, (compiled, milliseconds) => {
+    const good = finish(compiled);
+    if (!options.json) process.stderr.write(`${good ? "no errors" : "failed"} after ${Math.round(milliseconds)} ms\n`);
+  });
 }
 
-type Sizes = Record<string, number>;
+function write({ program }: Compiled, options: BuildOptions): void {
+  fs.mkdirSync(options.outDir, { recursive: true });
+  const put = (file: string, text: string): void => fs.writeFileSync(path.join(options.outDir, file), text);
+  put(`${options.name}.c`, emitC(program, { externals: options.externals }));
+  put(`${options.name}.inc`, emitAsmInclude(program));
+  put(`${options.name}.calls.json`, `${JSON.stringify(callsOf(program), null, 1)}\n`);
+  fs.copyFileSync(RUNTIME, path.join(options.outDir, "runtime.h"));
+}
 
 /** "name=bytes", once or more. */
 function sizes(argument: string, before: Sizes): Sizes {
@@ -35,23 +58,28 @@ const cli = new Command("understudy-compiler").description("Compiles the Underst
 cli.command("build")
   .description("compile to C")
   .argument("<entry...>", "entry modules")
-  .requiredOption("--out-dir <dir>", "where the C goes", "build/vmm")
+  .option("--out-dir <dir>", "where the C goes", "build/vmm")
   .option("--name <name>", "base name of the files", "vmm")
   .option("--externals <header>", "header that declares the external functions")
-  .action((entries: string[], options: { outDir: string; name: string; externals?: string }) => {
-    const program = compileOrExit(entries);
-    fs.mkdirSync(options.outDir, { recursive: true });
-    const write = (file: string, text: string) => fs.writeFileSync(path.join(options.outDir, file), text);
-    write(`${options.name}.c`, emitC(program, { externals: options.externals }));
-    write(`${options.name}.inc`, emitAsmInclude(program));
-    write(`${options.name}.calls.json`, `${JSON.stringify(callsOf(program), null, 1)}\n`);
-    fs.copyFileSync(RUNTIME, path.join(options.outDir, "runtime.h"));
-  });
+  .option("--json", "errors as JSON on standard output, for editors")
+  .option("--watch", "again after each change")
+  .action((entries: string[], options: BuildOptions) => compileAnd(entries, options, (compiled) => write(compiled, options)));
 
 cli.command("check")
   .description("report errors and write nothing")
   .argument("<entry...>", "entry modules")
-  .action((entries: string[]) => void compileOrExit(entries));
+  .option("--json", "errors as JSON on standard output, for editors")
+  .option("--watch", "again after each change")
+  .action((entries: string[], options: CheckOptions) => compileAnd(entries, options, () => {}));
+
+cli.command("explain")
+  .description("print the reference entry of a diagnostic")
+  .argument("<code>", "such as US2001")
+  .action((code: string) => {
+    const text = explain(code);
+    (text ? process.stdout : process.stderr).write(`${text ?? `there is no diagnostic ${code}; they are listed in docs/language.md`}\n`);
+    process.exitCode = text ? 0 : 1;
+  });
 
 cli.command("stack")
   .description("prove the worst-case stack of each entry point against the stack's size")

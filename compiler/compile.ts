@@ -2,6 +2,7 @@
 import { checkEscape } from "./check-escape.ts";
 import { callGraph, checkRecursion } from "./check-recursion.ts";
 import type { Diagnostic } from "./diagnostics.ts";
+import type { Base } from "./frontend/carry.ts";
 import type { Input } from "./frontend/program.ts";
 import { lowerProgram } from "./frontend/lower-module.ts";
 import type { Program } from "./ir.ts";
@@ -14,14 +15,31 @@ export interface Compiled {
 }
 
 export function compile(input: Input, roots: Roots): Compiled {
-  const { program, errors } = lowerProgram(input);
-  if (errors.length > 0) return { program, errors };
-  const graph = callGraph(program);
-  const recursion = checkRecursion(graph);
-  if (recursion.length > 0) return { program, errors: recursion };
-  const escapes = checkEscape(graph);
-  if (escapes.length > 0) return { program, errors: escapes };
-  const kept = keepReachable(program, graph, roots);
-  assignNames(kept);
-  return { program: kept, errors: [] };
+  return new Session(input, roots).compile();
+}
+
+/** Compiles again and again; what has not changed since the last time without errors is not compiled again. */
+export class Session {
+  private base: Base | null = null;
+
+  constructor(private readonly input: Input, private readonly roots: Roots) {}
+
+  compile(): Compiled {
+    const { program, errors, base } = lowerProgram(this.input, this.base);
+    this.base = base;
+    if (errors.length > 0) return { program, errors };
+    const graph = callGraph(program);
+    const recursion = checkRecursion(graph);
+    if (recursion.length > 0) return { program, errors: recursion };
+    const escapes = checkEscape(graph);
+    if (escapes.length > 0) return { program, errors: escapes };
+    const kept = keepReachable(program, graph, this.roots);
+    assignNames(kept);
+    return { program: kept, errors: [] };
+  }
+
+  /** The files that the last good compilation read. */
+  get files(): string[] {
+    return this.base?.front.program.modules.map((module) => module.fileName) ?? [];
+  }
 }

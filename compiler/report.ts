@@ -14,6 +14,15 @@ export function reportAll(diagnostics: Diagnostic[]): string {
   return `${diagnostics.map(report).join("\n\n")}\n\n${count} error${count === 1 ? "" : "s"}\n`;
 }
 
+/** For editors: lines and columns counted from 1, the end exclusive. */
+export function reportJson(diagnostics: Diagnostic[]): string {
+  return `${JSON.stringify(diagnostics.map(({ code, message, instead, loc }) => {
+    const start = loc.source.position(loc.start);
+    const end = loc.source.position(loc.end);
+    return { file: loc.source.path, line: start.line, column: start.column, endLine: end.line, endColumn: end.column, code, message, instead };
+  }))}\n`;
+}
+
 function frame({ loc }: Diagnostic): string[] {
   const from = loc.source.position(loc.start);
   const to = loc.source.position(Math.max(loc.end, loc.start + 1));

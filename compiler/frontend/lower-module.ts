@@ -3,42 +3,52 @@ import ts from "./typescript.cjs";
 import { type Diagnostic, Refusal, UNKNOWN_NAME, refuse } from "../diagnostics.ts";
 import type { Program } from "../ir.ts";
 import { sizeOf } from "../layout.ts";
+import { type Base, carryOver, changesSince } from "./carry.ts";
 import { constantOf, enumOf } from "./constants.ts";
 import { checkTrapHandler, globalOf } from "./declare.ts";
-import { Front, type Scope, constantScope, hasModifier, hasTag } from "./front.ts";
+import { type Front, type Scope, constantScope, hasModifier, hasTag } from "./front.ts";
 import { TAKES_PLACE, structArgument } from "./lower-builtin.ts";
 import { builtinName } from "./lower-call.ts";
 import { lowerFunctionBody } from "./lower-statement.ts";
 import { type Input, SourceProgram } from "./program.ts";
 import { complete, structOf, typeOfNode } from "./types.ts";
 
+export interface Lowered {
+  program: Program;
+  errors: Diagnostic[];
+  /** What the next compilation may go on from. */
+  base: Base | null;
+}
+
 /** The whole front end: sources to IR, or the reasons why not. */
-export function lowerProgram(input: Input): { program: Program; errors: Diagnostic[] } {
+export function lowerProgram(input: Input, before: Base | null = null): Lowered {
   const empty: Program = { structs: [], statics: [], funcs: [], constants: new Map(), enums: [], asmConsts: [], sites: [] };
   let source: SourceProgram;
   try {
-    source = new SourceProgram(input);
+    source = new SourceProgram(input, before?.front.program);
   } catch (error) {
-    if (error instanceof Refusal) return { program: empty, errors: [error.diagnostic] };
+    if (error instanceof Refusal) return { program: empty, errors: [error.diagnostic], base: before };
     throw error;
   }
   const syntax = source.syntaxErrors();
-  if (syntax.length > 0) return { program: empty, errors: syntax };
-  const front = new Front(source);
+  if (syntax.length > 0) return { program: empty, errors: syntax, base: before };
+  const changes = changesSince(source, before);
+  const front = carryOver(source, before, changes);
   const work: (() => void)[] = [];
   for (const module of source.modules) {
-    for (const statement of module.statements) front.attempt(() => declareStatement(front, empty, statement, work));
+    const isNew = changes.get(module) !== "none";
+    for (const statement of module.statements) front.attempt(() => declareStatement(front, empty, statement, work, isNew));
   }
   for (const one of work) front.attempt(one);
-  const errors = merge(front.errors, source.typeErrors());
+  const errors = merge(front.errors, source.typeErrors(source.modules.filter((module) => changes.get(module) !== "none")));
   const [unplaced] = errors.length === 0 ? source.globalErrors() : [];
   if (unplaced) throw new Error(unplaced);
   if (errors.length === 0 && front.hasConsequences) throw new Error("an error went unreported");
-  return { program: empty, errors };
+  return { program: empty, errors, base: errors.length === 0 ? { front, touched: new Set() } : before };
 }
 
 /** Declares; bodies and assertions are left for when everything is declared. */
-function declareStatement(front: Front, program: Program, node: ts.Statement, work: (() => void)[]): void {
+function declareStatement(front: Front, program: Program, node: ts.Statement, work: (() => void)[], isNew: boolean): void {
   switch (node.kind) {
     case ts.SyntaxKind.ImportDeclaration: return checkImport(front, node as ts.ImportDeclaration);
     case ts.SyntaxKind.ExportDeclaration: return;
@@ -63,9 +73,9 @@ function declareStatement(front: Front, program: Program, node: ts.Statement, wo
       program.enums.push(enumOf(front, node as ts.EnumDeclaration));
       return;
     case ts.SyntaxKind.VariableStatement: return declareVariables(front, program, node as ts.VariableStatement, work);
-    case ts.SyntaxKind.FunctionDeclaration: return declareFunction(front, program, node as ts.FunctionDeclaration, work);
+    case ts.SyntaxKind.FunctionDeclaration: return declareFunction(front, program, node as ts.FunctionDeclaration, work, isNew);
     case ts.SyntaxKind.ExpressionStatement:
-      work.push(() => checkAssertion(front, (node as ts.ExpressionStatement).expression));
+      if (isNew) work.push(() => checkAssertion(front, (node as ts.ExpressionStatement).expression));
       return;
     default: throw refuse.moduleStatement(front.loc(node));
   }
@@ -91,11 +101,12 @@ function declareVariables(front: Front, program: Program, node: ts.VariableState
   }
 }
 
-function declareFunction(front: Front, program: Program, node: ts.FunctionDeclaration, work: (() => void)[]): void {
+function declareFunction(front: Front, program: Program, node: ts.FunctionDeclaration, work: (() => void)[], isNew: boolean): void {
   const global = globalOf(front, node, node);
   if (global.kind !== "func") return;
   const { func } = global;
   program.funcs.push(func);
+  if (!isNew) return;
   if (func.name === "onTrap") checkTrapHandler(func);
   const scope: Scope = { front, func, bindings: new Map(), addressed: addressedIn(front, node) };
   node.parameters.forEach((parameter, i) => {

@@ -32,13 +32,15 @@ export class SourceProgram {
   readonly checker: ts.TypeChecker;
   /** Imported modules before those that import them. */
   readonly modules: ts.SourceFile[] = [];
+  readonly imports = new Map<ts.SourceFile, ts.SourceFile[]>();
   private readonly program: ts.Program;
   private readonly core: ts.SourceFile;
   private readonly sources = new Map<ts.SourceFile, Source>();
 
-  constructor(input: Input) {
+  /** `before` lends what has not changed since. */
+  constructor(input: Input, before?: SourceProgram) {
     const entries = input.entries.map((entry) => path.resolve(entry));
-    this.program = ts.createProgram([CORE_PATH, ...entries], OPTIONS, overlayHost(input.overlay));
+    this.program = ts.createProgram([CORE_PATH, ...entries], OPTIONS, overlayHost(input.overlay, before?.program), before?.program);
     this.checker = this.program.getTypeChecker();
     this.core = this.program.getSourceFile(CORE_PATH)!;
     for (const entry of entries) {
@@ -64,8 +66,8 @@ export class SourceProgram {
     return this.translate(this.program.getSyntacticDiagnostics());
   }
 
-  typeErrors(): Diagnostic[] {
-    return this.translate(this.program.getSemanticDiagnostics());
+  typeErrors(files: readonly ts.SourceFile[]): Diagnostic[] {
+    return this.translate(files.flatMap((file) => this.program.getSemanticDiagnostics(file)));
   }
 
   /** What tsc misses without saying where: it follows from what the dialect leaves out. */
@@ -74,7 +76,8 @@ export class SourceProgram {
   }
 
   private visitModule(file: ts.SourceFile, path: ts.SourceFile[]): void {
-    if (this.modules.includes(file)) return;
+    if (this.imports.has(file)) return;
+    const imports: ts.SourceFile[] = [];
     for (const statement of file.statements) {
       if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) continue;
       const specifier = statement.moduleSpecifier;
@@ -82,6 +85,7 @@ export class SourceProgram {
       if (!specifier.text.startsWith(".")) throw refuse.importPath(this.loc(specifier));
       const target = this.resolve(specifier);
       if (!target) continue; // tsc says so
+      imports.push(target);
       const cycleStart = [...path, file].indexOf(target);
       if (cycleStart >= 0) {
         const cycle = [...path, file].slice(cycleStart).concat(target);
@@ -89,6 +93,7 @@ export class SourceProgram {
       }
       this.visitModule(target, [...path, file]);
     }
+    this.imports.set(file, imports);
     this.modules.push(file);
   }
 
@@ -128,7 +133,7 @@ function flavourAdvice(message: string, loc: Loc): string | undefined {
   return `${target}(${text}), which traps if it does not fit, or wrap${target.toUpperCase()}(${text}), which keeps the low bits`;
 }
 
-function overlayHost(overlay: Map<string, string> | undefined): ts.CompilerHost {
+function overlayHost(overlay: Map<string, string> | undefined, before: ts.Program | undefined): ts.CompilerHost {
   const host = ts.createCompilerHost(OPTIONS);
   const read = (name: string): string | undefined => {
     const text = overlay?.get(name);
@@ -143,7 +148,9 @@ function overlayHost(overlay: Map<string, string> | undefined): ts.CompilerHost 
   host.readFile = read;
   host.getSourceFile = (name, options) => {
     const text = read(name);
-    return text === undefined ? undefined : ts.createSourceFile(name, text, options, true);
+    if (text === undefined) return undefined;
+    const known = before?.getSourceFile(name);
+    return known?.text === text ? known : ts.createSourceFile(name, text, options, true);
   };
   return host;
 }

@@ -1,0 +1,103 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Session, compile } from "../../compiler/compile.ts";
+import { emitC } from "../../compiler/emit-c/program.ts";
+import { entries, explain } from "../../compiler/explain.ts";
+
+const CLI = ["--import", "tsx", "compiler/cli.ts"];
+let dir: string;
+beforeEach(() => { dir = fs.mkdtempSync(path.join(os.tmpdir(), "dialect-")); });
+afterEach(() => fs.rmSync(dir, { recursive: true }));
+
+describe("a session", () => {
+  const one = path.resolve("one.ts");
+  const two = path.resolve("two.ts");
+  const main = path.resolve("main.ts");
+  const texts = new Map([
+    [one, "export class Pair extends Struct { a: u32; b: u32; }\nexport const LIMIT = 3;\nexport enum Kind { A, B }\nlet count: u32 = 1;\nconst table: FixedArray<Pair, 4> = zeroed();\nassertLayout<Pair>(8);\nexport function next(p: Pair, n: u32): u32 { p.a += n; count++; return count + table[n & 3].a; }"],
+    [two, "import { LIMIT, Kind, Pair, next } from './one';\nexport function twice(p: Pair): u32 { return next(p, LIMIT) + next(p, u32(Kind.B)); }"],
+    [main, "import { Pair } from './one';\nimport { twice } from './two';\nconst pair: Pair = zeroed();\n/** @entry */\nexport function run(x: u32): u32 { pair.b = x; return twice(pair); }"],
+  ]);
+  const edits: [what: string, file: string, from: string, to: string][] = [
+    ["the body of a function that others call", one, "p.a += n;", "\n p.a = n * n; store32(addressOf(n), 1);"],
+    ["a mistake in a body", one, "count++;", "count += 1n;"],
+    ["back to what it was", one, "count += 1n;", "count++;"],
+    ["a constant that others fold", one, "LIMIT = 3", "LIMIT = 5"],
+    ["a field", one, "a: u32; b: u32;", "b: u32; a: u32;"],
+    ["a mistake that others see", one, "p: Pair, n: u32", "p: Pair, n: u64"],
+    ["its repair", one, "p: Pair, n: u64", "p: Pair, n: u32"],
+    ["a comment", two, "export function", "/** Two steps. */\nexport function"],
+    ["the entry", main, "pair.b = x;", "pair.b = x + 1;"],
+    ["recursion", one, "count++;", "count++; next(p, n);"],
+    ["no recursion", one, "count++; next(p, n);", "count++;"],
+  ];
+
+  test("says after every change what a compilation from scratch says", () => {
+    const overlay = new Map(texts);
+    const session = new Session({ entries: [main], overlay }, "entries");
+    const outcome = ({ program, errors }: ReturnType<typeof compile>): unknown =>
+      (errors.length > 0 ? errors.map((error) => [error.code, error.message, error.loc.start]) : emitC(program));
+    expect(outcome(session.compile())).toEqual(outcome(compile({ entries: [main], overlay }, "entries")));
+    for (const [what, file, from, to] of edits) {
+      expect(overlay.get(file), what).toContain(from);
+      overlay.set(file, overlay.get(file)!.replace(from, to));
+      expect(outcome(session.compile()), what).toEqual(outcome(compile({ entries: [main], overlay }, "entries")));
+    }
+  });
+});
+
+describe("explain", () => {
+  test("knows every code that the compiler has, and no other", () => {
+    const source = fs.readFileSync("compiler/diagnostics.ts", "utf8");
+    const codes = [...new Set(source.match(/\bUS\d{4}\b/g))].sort();
+    expect([...entries().keys()].sort()).toEqual(codes);
+    expect(explain("us1013")).toBe("US1013 `==` and `!=`. Write `===` and `!==`.");
+    expect(explain("US9999")).toBeNull();
+  });
+});
+
+describe("the command line", () => {
+  test("gives editors JSON, several errors a run", () => {
+    const file = path.join(dir, "main.ts");
+    fs.writeFileSync(file, "export function f(a: u8): u32 { return a; }\nexport function g(a: u32): u32 { return a ** 2; }\n");
+    const { status, stdout } = spawnSync(process.execPath, [...CLI, "check", "--json", file], { encoding: "utf8" });
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject([
+      { line: 1, column: 40, endLine: 1, endColumn: 41, code: "US2002", instead: "u32(a)" },
+      { line: 2, column: 43, code: "US1012", message: "** is not in the dialect" },
+    ]);
+  }, 30_000);
+
+  test("watches: errors after a change, C after the next", async () => {
+    const file = path.join(dir, "main.ts");
+    const text = (type: string): string => `/** @entry */\nexport function f(a: ${type}): u32 { return a; }\n`;
+    fs.writeFileSync(file, text("u32"));
+    const watcher = spawn(process.execPath, [...CLI, "build", "--watch", "--out-dir", dir, file], { stdio: ["ignore", "ignore", "pipe"] });
+    const said = lines(watcher);
+    try {
+      expect(await said("no errors after")).not.toContain("error:");
+      fs.writeFileSync(file, text("u8"));
+      expect(await said("failed after")).toContain("main.ts:2:40: error: u8 where u32 is needed [US2002]");
+      fs.writeFileSync(file, text("u32").replace("return a", "return a + 1"));
+      await said("no errors after");
+      expect(fs.readFileSync(path.join(dir, "vmm.c"), "utf8")).toContain("return a + 1u;");
+    } finally {
+      watcher.kill();
+    }
+  }, 60_000);
+});
+
+/** Waits until the process has said a text; gives what it said up to there since the last time. */
+function lines(process: ChildProcess): (text: string) => Promise<string> {
+  let said = "";
+  process.stderr!.on("data", (data) => { said += data; });
+  return async (text) => {
+    while (!said.includes(text)) await new Promise((resolve) => setTimeout(resolve, 20));
+    const until = said;
+    said = "";
+    return until;
+  };
+}
