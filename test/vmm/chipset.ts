@@ -57,7 +57,7 @@ export function addPci(machine: Machine, devices: PciDevice[]): { address: numbe
   const state = { address: 0 };
   const read = (): number => {
     const device = devices.find((one) => one.bdf === ((state.address >> 8) & 0xffff));
-    if (state.address >= 0 || !device) return 0xffffffff;
+    if ((state.address & 0x80000000) === 0 || !device) return 0xffffffff;
     switch (state.address & 0xfc) {
       case 0: return device.id;
       case 8: return (device.classCode << 8) | 1;
@@ -66,7 +66,7 @@ export function addPci(machine: Machine, devices: PciDevice[]): { address: numbe
       default: return device.bdf << 16 | (state.address & 0xfc);
     }
   };
-  machine.ports.set(0xcf8, { in: () => state.address, out: (value) => { state.address = value | 0; } });
+  machine.ports.set(0xcf8, { in: () => state.address, out: (value) => { state.address = value; } });
   machine.ports.set(0xcfc, { in: read });
   return state;
 }

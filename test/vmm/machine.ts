@@ -219,7 +219,7 @@ export class Machine {
   private portFunctions(bits: number): Record<string, (...args: any[]) => unknown> {
     const size = bits / 8;
     return {
-      [`portIn${bits}`]: (port: number) => ((this.ports.get(port)?.in?.(size) ?? -1) >>> 0) & (size === 4 ? -1 : (1 << bits) - 1) >>> 0,
+      [`portIn${bits}`]: (port: number) => Number(BigInt.asUintN(bits, BigInt(this.ports.get(port)?.in?.(size) ?? -1))),
       [`portOut${bits}`]: (port: number, value: number) => {
         this.portWrites.push({ port, size, value });
         this.ports.get(port)?.out?.(value, size);
