@@ -1,4 +1,5 @@
 import { commandLine } from "../image/iso.ts";
+import { UserError } from "../image/tools.ts";
 import { type Machine, expectInLog, readLog, run, runJson, sleep } from "./machine.ts";
 import { type Screen, grouped } from "./screen.ts";
 import { type Service, reportService, serviceText, startService } from "./service.ts";
@@ -52,6 +53,8 @@ export async function runCycle(machine: Machine, screen: Screen, timeline: Timel
   await launch(machine, screen, timeline, cpus);
   const service1 = await serveWhileOs2Boots(machine, screen, timeline, tscKhz);
   const handover = await stop(machine, screen, timeline);
+  // Without all of them, the VMM's way out would be another.
+  if (handover.cpus !== cpus) throw new UserError(`OS 2 has taken the machine, but only ${handover.cpus} of ${cpus} CPUs are online; its kernel log ends with\n${await run(machine, "dmesg | tail -n 20")}`);
   const service2 = await serveWhileOs1Stops(machine, screen, timeline, tscKhz);
   await vanish(machine, screen, timeline);
   return { machine, screen, timeline, cpus, tscKhz, firstMemory: handover.memory_before, service1, service2 };
