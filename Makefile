@@ -10,7 +10,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
 export KERNEL KERNEL1 KERNEL2 CPUS TARGET
 
-.PHONY: help setup iso run test demo bench check clean distclean
+.PHONY: help setup iso run test demo bench check fuzz-compiler clean distclean
 
 help:
 	@echo "make setup      install what is needed, where it is missing (Debian 12 or 13)"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench      measure it"
 	@echo "make test       all tests"
 	@echo "make check      types of the tooling code"
+	@echo "make fuzz-compiler N=1000   random programs through the compiler, in Node and in C"
 	@echo "make clean      remove what was built; distclean also what was downloaded"
 	@echo
 	@sed -n '/^# Variables/,/^#   TARGET/s/^# \?//p' Makefile
@@ -44,6 +45,9 @@ test: setup
 
 check: setup
 	@tsc
+
+fuzz-compiler: setup
+	@FUZZ_PROGRAMS=$(or $(N),1000) vitest run --project unit test/compiler/programs.test.ts test/compiler/ill-typed.test.ts
 
 clean:
 	@mkdir -p build

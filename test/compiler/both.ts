@@ -8,6 +8,7 @@ import { expect } from "vitest";
 import { compile } from "../../compiler/compile.ts";
 import { emitC } from "../../compiler/emit-c/program.ts";
 import { DialectTrap, type DialectValue, instantiate } from "../../compiler/emit-js/load.ts";
+import type { Diagnostic } from "../../compiler/diagnostics.ts";
 import type { Func, Program, Type } from "../../compiler/ir.ts";
 import { reportAll } from "../../compiler/report.ts";
 
@@ -34,8 +35,14 @@ export function expectSameInNodeAndC(source: string, calls: Call[], flags: strin
   return inNode;
 }
 
+/** Compiles modules, given by name, every exported function a root. */
+export function compileModules(modules: Record<string, string>): { program: Program; errors: Diagnostic[] } {
+  const overlay = new Map(Object.entries(modules).map(([name, text]) => [path.resolve(name), text]));
+  return compile({ entries: [...overlay.keys()], overlay }, "exports");
+}
+
 /** `print` goes into the result, so that a call with output is "said: … = result". */
-function runNode(program: Program, calls: Call[]): string[] {
+export function runNode(program: Program, calls: Call[]): string[] {
   let said = "";
   const { call } = instantiate(program, { externals: { print: (text: string) => { said += text; } } });
   return calls.map(([name, ...args]) => {
@@ -50,11 +57,11 @@ function runNode(program: Program, calls: Call[]): string[] {
   });
 }
 
-function runC(code: string, program: Program, calls: Call[], flags: string[]): string[] {
+export function runC(code: string, program: Program, calls: Call[], flags: string[], compiler = "gcc"): string[] {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), "dialect-"));
   try {
     fs.writeFileSync(path.join(dir, "program.c"), `#define UNDERSTUDY_HOSTED\n${code}\n${harness(program, calls)}`);
-    execFileSync("gcc", ["-std=c11", ...flags, ...WARNINGS, "-fno-strict-aliasing", `-I${RUNTIME_DIR}`, "-o", "program", "program.c"], { cwd: dir, stdio: "pipe", encoding: "utf8" });
+    execFileSync(compiler, ["-std=c11", ...flags, ...WARNINGS, "-fno-strict-aliasing", `-I${RUNTIME_DIR}`, "-o", "program", "program.c"], { cwd: dir, stdio: "pipe", encoding: "utf8" });
     const output = execFileSync("./program", { cwd: dir, encoding: "utf8" });
     return output.split("\0").slice(0, -1);
   } catch (error) {
