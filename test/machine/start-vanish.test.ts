@@ -1,0 +1,100 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { buildIso } from "../../image/iso.ts";
+import { type BochsMachine, startBochs } from "./bochs.ts";
+
+const seconds = 1000;
+const complaints = "grep -ciE 'BUG:|Oops|WARNING|lockdep|rcu.*stall|soft lockup|unchecked MSR' || true";
+
+describe("start and vanish on two CPUs", () => {
+  let machine: BochsMachine;
+  const ok = async (command: string, timeout = 200 * seconds) => {
+    const { status, output } = await machine.sh(command, timeout);
+    expect(status, `${command}\n${output}`).toBe(0);
+    return output;
+  };
+  const complaintsInLog = () => ok(`dmesg | ${complaints}`);
+
+  beforeAll(async () => {
+    machine = await startBochs({ iso: buildIso(), cpus: 2, memoryMiB: 1024, name: "start-vanish" });
+    await machine.expect(/os1# /, 240 * seconds);
+    await ok("grep ^flags /proc/cpuinfo > /tmp/flags");
+  });
+  afterAll(() => machine?.stop());
+
+  test("capture every CPU within 1,000 ticks and release it within 400", async () => {
+    const started = JSON.parse(await ok("understudy start --json")) as { cpus: { capture_ticks: number }[] };
+    expect(started.cpus).toHaveLength(2);
+    for (const { capture_ticks } of started.cpus) expect(capture_ticks).toBeLessThanOrEqual(1000);
+    const vanished = JSON.parse(await ok("understudy vanish --json")) as { cpus: { release_ticks: number }[] };
+    expect(vanished.cpus).toHaveLength(2);
+    for (const { release_ticks } of vanished.cpus) expect(release_ticks).toBeLessThanOrEqual(400);
+  });
+
+  test("leave the kernel healthy a hundred times in a row, with load on every CPU", async () => {
+    // Each CPU computes the same sum over and over; a register lost on the way shows as another sum.
+    await ok(`md5sum /bin/busybox > /tmp/sum; rm -f /tmp/stop
+for cpu in 0 1; do
+  (while [ ! -e /tmp/stop ]; do taskset $((1 << cpu)) md5sum -c -s /tmp/sum || echo wrong >> /tmp/wrong; echo >> /tmp/rounds$cpu; done) >/dev/null 2>&1 &
+done`);
+    const output = await ok(
+      `n=0; while [ $n -lt 100 ]; do understudy start >/dev/null && understudy vanish >/dev/null || break; n=$((n+1)); done
+touch /tmp/stop; wait; echo cycles $n wrong $(cat /tmp/wrong 2>/dev/null | wc -l)`,
+      400 * seconds,
+    );
+    expect(output).toContain("cycles 100 wrong 0");
+    for (const cpu of [0, 1]) expect(Number(await ok(`wc -l < /tmp/rounds${cpu}`))).toBeGreaterThan(2);
+    expect(await complaintsInLog()).toBe("0");
+  }, 450 * seconds);
+
+  test("keep a CPU that goes offline and online beneath the VMM", async () => {
+    await ok("understudy start");
+    for (let i = 0; i < 5; i++) {
+      await ok("echo 0 > /sys/devices/system/cpu/cpu1/online && echo 1 > /sys/devices/system/cpu/cpu1/online");
+      const { cpus } = JSON.parse(await ok("understudy status --json")) as { cpus: { state: string }[] };
+      expect(cpus.map(({ state }) => state)).toEqual(["running", "running"]);
+    }
+    await ok("understudy vanish");
+  });
+
+  test("release a captured CPU that is offline, and it comes online again, bare", async () => {
+    await ok("understudy start && echo 0 > /sys/devices/system/cpu/cpu1/online");
+    await ok("understudy vanish");
+    await ok("echo 1 > /sys/devices/system/cpu/cpu1/online");
+    expect(await ok("nproc; understudy status")).toMatch(/^2\nbare/);
+  });
+
+  test("capture a CPU late that was offline at the start", async () => {
+    await ok("echo 0 > /sys/devices/system/cpu/cpu1/online; understudy start; echo 1 > /sys/devices/system/cpu/cpu1/online");
+    const { cpus } = JSON.parse(await ok("understudy status --json")) as { cpus: { state: string }[] };
+    expect(cpus.map(({ state }) => state)).toEqual(["running", "running"]);
+    await ok("understudy vanish");
+  });
+
+  test("refuse to start twice, to vanish twice, and to unload the module while captured", async () => {
+    await ok("understudy start");
+    expect((await machine.sh("understudy start")).status).not.toBe(0);
+    expect((await machine.sh("rmmod understudy")).status).not.toBe(0);
+    await ok("understudy vanish");
+    expect((await machine.sh("understudy vanish")).status).not.toBe(0);
+    await ok("rmmod understudy");
+  });
+
+  test("refuse a corrupted image and leave the kernel bare", async () => {
+    await ok("cp /lib/understudy/vmm.img /tmp/bad.img; printf X | dd of=/tmp/bad.img bs=1 seek=9000 conv=notrunc 2>/dev/null");
+    const { status, output } = await machine.sh("understudy start --image /tmp/bad.img");
+    expect(status).not.toBe(0);
+    expect(output.trim().split("\n").at(-1)).toMatch(/damaged|checksum/);
+    expect(await ok("understudy status")).toMatch(/^bare/);
+  });
+
+
+  test("leave VT-x to KVM, whose guest runs", async () => {
+    expect(await ok("modprobe kvm_intel && kvm-guest")).toMatch(/\{.*\}/);
+  });
+
+  test("end with the CPU flags of the beginning, and nothing in the logs", async () => {
+    await ok("grep ^flags /proc/cpuinfo | cmp - /tmp/flags");
+    expect(await complaintsInLog()).toBe("0");
+    expect(machine.troubles).toEqual([]);
+  });
+});
