@@ -118,12 +118,15 @@ export const refuse = {
   // Structs
   implicitPadding: (loc: Loc, struct: string, bytes: number, where: string) =>
     no("US3001", loc, `${struct} has ${bytes} byte${bytes === 1 ? "" : "s"} of padding ${where}`, `${where === "at the end" ? "add at the end" : `add ${where}`}: ${paddingField(bytes)}`),
-  structMember: (loc: Loc) => no("US3002", loc, "a struct has plain fields only: name: type;", "functions beside the struct; zeroed() and assignments for initial values"),
+  structMember: (loc: Loc) => no("US3002", loc, "a struct has plain fields and methods only: name: type;", "zeroed() and assignments for initial values"),
   recursiveStruct: (loc: Loc, name: string) => no("US3003", loc, `${name} contains itself`, "a pointer: field: T | null"),
   structCopy: (loc: Loc) => no("US3004", loc, "a struct or array cannot be assigned", "copyBytes(addressOf(to), addressOf(from), u64(sizeOf<T>()))"),
   layoutDiffers: (loc: Loc, message: string) => no("US3005", loc, message),
   staticFails: (loc: Loc, text: string) => no("US3006", loc, `assertStatic failed: ${text}`),
   constantTable: (loc: Loc, name: string) => no("US3007", loc, `${name} is a constant table`, "const table: FixedArray<…> = zeroed() for one that changes"),
+  bitField: (loc: Loc, why: string) => no("US3009", loc, why, "present: Bit<0>; frame: BitRange<51, 12, u64>;"),
+  unionReference: (loc: Loc) => no("US3010", loc, "a union cannot hold a reference", "a HostVirtual, and at<T>(address) where it is used"),
+  bitFieldPlace: (loc: Loc) => no("US3011", loc, "a bit field has no address", "the word: addressOf(s.bits), or a read and an assignment"),
   aggregateResult: (loc: Loc) => no("US3008", loc, "only fields and elements of integer, boolean or pointer type can be assigned"),
 
   // Modules
@@ -145,6 +148,8 @@ export const refuse = {
   notCallable: (loc: Loc) => no("US5003", loc, "only functions can be called, by name", "a function declaration; switch where you wanted a table of functions"),
   functionValue: (loc: Loc, name: string) => no("US5004", loc, `${name} is a function; functions are not values in the dialect`, `call it: ${name}(…)`),
   builtinUse: (loc: Loc, message: string, instead?: string) => no("US5005", loc, message, instead),
+  ignoredResult: (loc: Loc, name: string) => no("US5013", loc, `this ${name} is ignored`, "a comparison or switch on it, or ignore(…)"),
+  methodForm: (loc: Loc) => no("US5014", loc, "a method is a plain one: name(x: T): R { … }", "a function beside the struct"),
   notAPlace: (loc: Loc) => no("US5006", loc, "this is not a variable, field or element"),
   discarded: (loc: Loc) => no("US5007", loc, "this computes a value and does nothing with it", "a call or an assignment"),
   overload: (loc: Loc, name: string) => no("US5008", loc, `${name} has more than one declaration`, "a name for each"),

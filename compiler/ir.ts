@@ -33,14 +33,21 @@ export interface StructType {
   readonly name: string;
   cName: string;
   readonly packed: boolean;
+  /** All fields lie at its start. */
+  readonly union: boolean;
   readonly asm: boolean;
   readonly loc: Loc;
   fields: Field[];
+  /** Parts of its one field `bits`. */
+  readonly bitFields: Map<string, BitField>;
   size: number;
   align: number;
 }
 export interface Field { readonly name: string; readonly type: Type; offset: number; readonly loc: Loc }
-export interface EnumDecl { readonly name: string; readonly members: Map<string, bigint> }
+/** Some bits of a word; one bit is a boolean. */
+export interface BitField { readonly type: IntType | BoolType; readonly low: number; readonly width: number }
+/** `mustUse`: a result of this type may not be ignored. */
+export interface EnumDecl { readonly name: string; readonly members: Map<string, bigint>; readonly mustUse: boolean }
 
 export type Type =
   | IntType | BoolType | StringType | VoidType | NeverType | LiteralType | ArrayType | RefType | StructType;
@@ -146,7 +153,7 @@ export type Expr =
   | { readonly kind: "ref"; readonly type: RefType; readonly place: Place }
   /** Known not to be null: checked here if it has a site, else proved. */
   | { readonly kind: "notNull"; readonly type: RefType; readonly value: Expr; readonly site: Site | null }
-  /** Both operands and the result have one type; the result wraps. `/` and `%` trap on zero if they have a site. */
+  /** Both operands and the result have one type; the result wraps, or traps if it has a site; `/` and `%` then trap on zero. */
   | { readonly kind: "binary"; readonly type: IntType; readonly op: ArithmeticOp; readonly left: Expr; readonly right: Expr; readonly site: Site | null }
   /** The count is already below the width. */
   | { readonly kind: "shift"; readonly type: IntType; readonly op: ShiftOp; readonly left: Expr; readonly right: Expr }
@@ -155,8 +162,8 @@ export type Expr =
   | { readonly kind: "logical"; readonly type: BoolType; readonly op: "&&" | "||"; readonly left: Expr; readonly right: Expr }
   | { readonly kind: "not"; readonly type: BoolType; readonly value: Expr }
   | { readonly kind: "conditional"; readonly type: Type; readonly test: Expr; readonly yes: Expr; readonly no: Expr }
-  /** From an integer or boolean: keeps the low bits, or traps if it has a site and the value does not fit. */
-  | { readonly kind: "convert"; readonly type: IntType; readonly value: Expr; readonly site: Site | null }
+  /** From an integer or boolean: keeps the low bits, or traps if it has a site and the value does not fit, or is above the limit. */
+  | { readonly kind: "convert"; readonly type: IntType; readonly value: Expr; readonly site: Site | null; readonly limit?: bigint }
   /** `value`, or a trap if it is not below `length`. */
   | { readonly kind: "checkIndex"; readonly type: IntType; readonly value: Expr; readonly length: number; readonly site: Site }
   | { readonly kind: "call"; readonly type: Type; readonly func: Func; readonly args: Expr[] }

@@ -23,6 +23,7 @@ export function alignOf(type: Type): number {
 
 /** Sets the offsets of a struct's fields, its size and its alignment. */
 export function layOut(struct: StructType): void {
+  if (struct.union) return layOutUnion(struct);
   let offset = 0;
   let align = 1;
   for (const field of struct.fields) {
@@ -37,6 +38,11 @@ export function layOut(struct: StructType): void {
   if (tail > 0) throw refuse.implicitPadding(struct.loc, struct.name, tail, "at the end");
   struct.size = offset;
   struct.align = align;
+}
+
+function layOutUnion(struct: StructType): void {
+  struct.align = Math.max(...struct.fields.map((field) => alignOf(field.type)));
+  struct.size = alignUp(Math.max(...struct.fields.map((field) => sizeOf(field.type))), struct.align);
 }
 
 export function alignUp(offset: number, align: number): number {

@@ -60,6 +60,13 @@ declare abstract class Struct { private readonly __struct: never }
 /** Base of a struct without padding and with alignment 1. */
 declare abstract class Packed extends Struct { private readonly __packed: never }
 
+/** Base of a struct whose fields all lie at its start. */
+declare abstract class Union extends Struct { private readonly __union: never }
+/** Base of a word whose bits have names: `present: Bit<0>; frame: BitRange<51, 12, u64>`, numbered as in datasheets. */
+declare abstract class BitField<T extends number | bigint> extends Struct { bits: T }
+type Bit<N extends number> = boolean;
+type BitRange<High extends number, Low extends number, T extends number | bigint> = T;
+
 /** `N` elements of `T`, embedded where it is declared. Every index is checked or proved. */
 interface FixedArray<T, N extends number> {
   /** N, a compile-time constant. */
@@ -104,6 +111,14 @@ declare function atomicStore<T extends number | bigint>(place: T, value: T): voi
 /** Returns the value before. */
 declare function atomicAdd<T extends number | bigint>(place: T, value: T): T;
 declare function atomicExchange<T extends number | bigint>(place: T, value: T): T;
+
+/** Arithmetic that traps where + - * would wrap. */
+declare function checkedAdd<T extends number | bigint>(a: T, b: T): T;
+declare function checkedSub<T extends number | bigint>(a: T, b: T): T;
+declare function checkedMul<T extends number | bigint>(a: T, b: T): T;
+
+/** Drops a result that may not be ignored otherwise. */
+declare function ignore(result: number): void;
 
 /** Traps unless the condition holds. */
 declare function assert(condition: boolean): asserts condition;

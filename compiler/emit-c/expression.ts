@@ -108,6 +108,10 @@ function reference(where: Place): string {
 
 function binary(value: Extract<Expr, { kind: "binary" }>): string {
   const { type, op, left, right, site } = value;
+  if (site && (op === "+" || op === "-" || op === "*")) {
+    const name = { "+": "add", "-": "sub", "*": "mul" }[op];
+    return `${name}${type.signed ? "I" : "U"}${type.bits}(${expression(left)}, ${expression(right)}, ${site.id})`;
+  }
   if (op === "/" || op === "%") {
     const divisor = site ? `nonZero${type.bits}(${type.signed ? cast(unsigned(type), right) : expression(right)}, ${site.id})` : operand(right);
     if (type.signed) return `${op === "/" ? "divide" : "remainder"}I${type.bits}(${expression(left)}, ${castTo(type)}${divisor})`;
@@ -139,7 +143,7 @@ function convert(value: Extract<Expr, { kind: "convert" }>): string {
   const from = value.value.type;
   if (!site) return cast(type, value.value);
   if (from.kind !== "int") throw new Error(from.kind);
-  if (!from.signed) return `${castTo(type)}checkUnsigned(${expression(value.value)}, ${limit(type, "max")}, ${site.id})`;
+  if (!from.signed) return `${castTo(type)}checkUnsigned(${expression(value.value)}, ${value.limit === undefined ? limit(type, "max") : number({ ...type, bits: 64 }, value.limit, true)}, ${site.id})`;
   return `${castTo(type)}checkSigned(${expression(value.value)}, ${limit(type, "min")}, ${limit(type, "max")}, ${site.id})`;
 }
 

@@ -42,8 +42,14 @@ function inOrder(structs: StructType[]): StructType[] {
 function emitStruct(out: Writer, struct: StructType): void {
   out.line("");
   out.line(`struct ${struct.cName} {`);
-  out.indented(() => {
+  const fields = (): void => {
     for (const field of struct.fields) out.line(`${declare(stored(field.type), printable(field.name))};`);
+  };
+  out.indented(() => {
+    if (!struct.union) return fields();
+    out.line("union {");
+    out.indented(fields);
+    out.line("};");
   });
   out.line(struct.packed ? "} __attribute__((packed));" : "};");
   const offsets = struct.fields.map((field: Field) => `offsetof(struct ${struct.cName}, ${printable(field.name)}) == ${field.offset}`);

@@ -52,6 +52,26 @@ NON_ZERO(16)
 NON_ZERO(32)
 NON_ZERO(64)
 
+// Arithmetic that traps instead of wrapping.
+#define CHECKED(name, builtin, letter, type) \
+  RUNTIME type name##letter(type a, type b, uint32_t site) { \
+    type result; \
+    if (UNLIKELY(builtin(a, b, &result))) onTrap(site); \
+    return result; \
+  }
+#define CHECKED_ARITHMETIC(letter, type) \
+  CHECKED(add, __builtin_add_overflow, letter, type) \
+  CHECKED(sub, __builtin_sub_overflow, letter, type) \
+  CHECKED(mul, __builtin_mul_overflow, letter, type)
+CHECKED_ARITHMETIC(U8, uint8_t)
+CHECKED_ARITHMETIC(U16, uint16_t)
+CHECKED_ARITHMETIC(U32, uint32_t)
+CHECKED_ARITHMETIC(U64, uint64_t)
+CHECKED_ARITHMETIC(I8, int8_t)
+CHECKED_ARITHMETIC(I16, int16_t)
+CHECKED_ARITHMETIC(I32, int32_t)
+CHECKED_ARITHMETIC(I64, int64_t)
+
 // The least value divided by -1 wraps, where the processor would fault.
 #define SIGNED_DIVISION(bits) \
   RUNTIME int##bits##_t divideI##bits(int##bits##_t a, int##bits##_t b) { \

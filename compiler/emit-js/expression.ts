@@ -94,6 +94,11 @@ function wrapped(type: IntType, text: string): string {
 
 function binary(value: Extract<Expr, { kind: "binary" }>, left: string, right: string): string {
   const { type, op, site } = value;
+  if (site && (op === "+" || op === "-" || op === "*")) {
+    // Below 64 bits a number holds the exact result, or one that is far outside.
+    const suffix = type.bits === 64 ? "n" : "";
+    return wrapped(type, `rt.checkRange(${left} ${op} ${right}, ${minOf(type)}${suffix}, ${maxOf(type)}${suffix}, ${site.id})`);
+  }
   const divisor = site ? `rt.nonZero(${right}, ${site.id})` : right;
   const wide = type.bits === 64;
   switch (op) {
@@ -118,7 +123,7 @@ function convert(value: Extract<Expr, { kind: "convert" }>, text: string, operan
   const from = value.value.type;
   if (from.kind === "bool") return type.bits === 64 ? `${operand} ? 1n : 0n` : `${operand} ? 1 : 0`;
   if (from.kind !== "int") throw new Error(from.kind);
-  const checked = site ? `rt.checkRange(${text}, ${inType(from, minOf(type))}, ${inType(from, maxOf(type))}, ${site.id})` : operand;
+  const checked = site ? `rt.checkRange(${text}, ${inType(from, minOf(type))}, ${inType(from, value.limit ?? maxOf(type))}, ${site.id})` : operand;
   const exact = site !== null || (minOf(from) >= minOf(type) && maxOf(from) <= maxOf(type));
   if (from.bits === 64) {
     if (type.bits === 64) return exact ? checked : wrapped(type, checked);

@@ -64,7 +64,12 @@ function copy<K extends ts.Node, V>(from: Map<K, V>, to: Map<K, V>, stays: (node
 
 /** The same declaration in its new place in the file. */
 function carryStatement(old: Front, front: Front, before: ts.Statement, after: ts.Statement): void {
-  if (ts.isClassDeclaration(before) && ts.isClassDeclaration(after)) move(old.structs, front.structs, before, after);
+  if (ts.isClassDeclaration(before) && ts.isClassDeclaration(after)) {
+    move(old.structs, front.structs, before, after);
+    after.members.forEach((member, i) => {
+      if (ts.isMethodDeclaration(member)) carryFunction(old, front, before.members[i] as ts.MethodDeclaration, member);
+    });
+  }
   if (ts.isEnumDeclaration(before) && ts.isEnumDeclaration(after)) move(old.enums, front.enums, before, after);
   if (ts.isVariableStatement(before) && ts.isVariableStatement(after)) {
     after.declarationList.declarations.forEach((one, i) => {
@@ -72,7 +77,12 @@ function carryStatement(old: Front, front: Front, before: ts.Statement, after: t
       if (global?.kind === "static") Object.assign(global.static, { loc: front.loc(one.name) });
     });
   }
-  if (!ts.isFunctionDeclaration(before) || !ts.isFunctionDeclaration(after)) return;
+  if (ts.isFunctionDeclaration(before) && ts.isFunctionDeclaration(after)) carryFunction(old, front, before, after);
+}
+
+type FunctionNode = ts.FunctionDeclaration | ts.MethodDeclaration;
+
+function carryFunction(old: Front, front: Front, before: FunctionNode, after: FunctionNode): void {
   const global = move(old.globals, front.globals, before, after);
   if (global?.kind !== "func") return;
   const { func } = global;

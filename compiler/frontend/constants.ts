@@ -2,7 +2,7 @@
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type EnumDecl, type Expr, INTS, type IntType, type LiteralType, type Type, fits, wrap } from "../ir.ts";
-import { type Front, constantScope } from "./front.ts";
+import { type Front, constantScope, hasTag } from "./front.ts";
 import { lowerExpression } from "./lower-expression.ts";
 
 export type Const = Extract<Expr, { kind: "const" }>;
@@ -67,7 +67,7 @@ export function enumOf(front: Front, node: ts.EnumDeclaration): EnumDecl {
   const known = front.enums.get(node);
   if (known) return known;
   const members = new Map<string, bigint>();
-  const declaration: EnumDecl = { name: node.name.text, members };
+  const declaration: EnumDecl = { name: node.name.text, members, mustUse: hasTag(node, "mustUse") };
   front.enums.set(node, declaration);
   let next = 0n;
   for (const member of node.members) {

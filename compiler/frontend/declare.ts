@@ -8,7 +8,7 @@ import { coerce } from "./coerce.ts";
 import { constantOf } from "./constants.ts";
 import { type Front, type Global, constantScope, docLine, hasModifier, hasTag } from "./front.ts";
 import { lowerExpression } from "./lower-expression.ts";
-import { complete, storageType, typeOfNode, valueType } from "./types.ts";
+import { complete, storageType, structOf, typeOfNode, valueType } from "./types.ts";
 
 /** What a declaration at module level stands for; `use` is where it was named. */
 export function globalOf(front: Front, declaration: ts.Declaration, use: ts.Node): Global {
@@ -34,6 +34,7 @@ export function globalOf(front: Front, declaration: ts.Declaration, use: ts.Node
 function declare(front: Front, declaration: ts.Declaration, name: string, use: ts.Node): Global {
   if (front.program.isCore(declaration)) throw refuse.unknownName(front.loc(use), name);
   if (ts.isFunctionDeclaration(declaration)) return { kind: "func", func: declareFunction(front, declaration) };
+  if (ts.isMethodDeclaration(declaration)) return { kind: "func", func: declareMethod(front, declaration) };
   if (ts.isVariableDeclaration(declaration)) return declareVariable(front, declaration, name);
   if (ts.isClassDeclaration(declaration)) throw front.refuse(use, "classMember");
   throw refuse.unknownName(front.loc(use), name);
@@ -57,6 +58,28 @@ function declareFunction(front: Front, node: ts.FunctionDeclaration): Func {
     result: valueType(front, node.type),
     temps: [],
     body: node.body ? [] : null,
+  };
+}
+
+/** A function of the struct's name and its own, with the struct as first parameter. */
+function declareMethod(front: Front, node: ts.MethodDeclaration): Func {
+  const loc = front.loc(node.name);
+  const name = node.name.getText();
+  if (node.typeParameters) throw front.refuse(node.typeParameters[0]!, "generic");
+  const modifiers = node.modifiers?.length ?? 0;
+  if (!ts.isIdentifier(node.name) || modifiers > 0 || node.asteriskToken || node.questionToken || !node.body) throw refuse.methodForm(loc);
+  if (!node.type) throw refuse.needsAnnotation(loc, `the result of ${name}`, `${name}(…): void`);
+  const struct = structOf(front, node.parent as ts.ClassDeclaration);
+  const self: Local = {
+    name: "this", cName: "this", type: { kind: "ref", target: struct, nullable: false }, param: true, align: 0, addressed: false, reads: 0,
+  };
+  return {
+    name: `${struct.name}_${name}`, cName: name, module: front.program.moduleName(node.getSourceFile()), loc, end: endOf(front.loc(node)), doc: docLine(node),
+    exported: false, entry: false,
+    params: [self, ...node.parameters.map((parameter) => declareParameter(front, parameter))],
+    result: valueType(front, node.type),
+    temps: [],
+    body: [],
   };
 }
 

@@ -1,12 +1,13 @@
 /** Expression statements: assignments, ++ and --, calls, and the checks that are statements. */
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
-import { BOOL, type Expr, type Place, type Stmt, type Temp, type Type, isAggregate } from "../ir.ts";
+import { BOOL, type Expr, type Place, type Stmt, type Temp, type Type, isAggregate, typeName } from "../ir.ts";
 import { coerce, lowerAs } from "./coerce.ts";
 import { BIGINT, NUMBER } from "./constants.ts";
 import type { Scope } from "./front.ts";
 import { builtinName } from "./lower-call.ts";
 import { lowerCondition, lowerExpression } from "./lower-expression.ts";
+import { assignBits, bitFieldOf, readBits } from "./lower-bits.ts";
 import { COMPOUND, arithmetic, isAssignment } from "./lower-operator.ts";
 import { placeOf, valueOf } from "./lower-place.ts";
 import { isImpure, isStable, stabilise } from "./order.ts";
@@ -15,9 +16,9 @@ import { site } from "./sites.ts";
 
 export function lowerExpressionStatement(scope: Scope, node: ts.Expression): Stmt[] {
   if (ts.isParenthesizedExpression(node)) return lowerExpressionStatement(scope, node.expression);
-  if (ts.isBinaryExpression(node) && isAssignment(node.operatorToken.kind)) return [lowerAssignment(scope, node)];
-  if (ts.isPostfixUnaryExpression(node)) return [step(scope, node, node.operator, node.operand)];
-  if (ts.isPrefixUnaryExpression(node) && isStep(node.operator)) return [step(scope, node, node.operator, node.operand)];
+  if (ts.isBinaryExpression(node) && isAssignment(node.operatorToken.kind)) return lowerAssignment(scope, node);
+  if (ts.isPostfixUnaryExpression(node)) return step(scope, node, node.operator, node.operand);
+  if (ts.isPrefixUnaryExpression(node) && isStep(node.operator)) return step(scope, node, node.operator, node.operand);
   if (ts.isCallExpression(node)) return lowerCallStatement(scope, node);
   lowerExpression(scope, node);
   throw refuse.discarded(scope.front.loc(node));
@@ -33,8 +34,11 @@ function lowerCallStatement(scope: Scope, node: ts.CallExpression): Stmt[] {
     const trap: Stmt = { kind: "trap", loc, site: site(scope, node, `assertion failed: ${argument.getText().replace(/\s+/g, " ")}`) };
     return [{ kind: "if", loc, test: negated(condition), yes: [trap], no: null, noLoc: null }];
   }
-  const value = lowerExpression(scope, node);
+  const dropped = builtin === "ignore" ? node.arguments[0]! : node;
+  const value = lowerExpression(scope, dropped);
   if (!isImpure(value)) throw refuse.discarded(loc);
+  const mustUse = value.type.kind === "int" && value.type.enum?.mustUse;
+  if (mustUse && builtin !== "ignore") throw refuse.ignoredResult(loc, typeName(value.type));
   return [{ kind: "expression", loc, value }];
 }
 
@@ -42,17 +46,20 @@ function negated(condition: Expr): Expr {
   return condition.kind === "const" ? { ...condition, value: 1n - condition.value } : { kind: "not", type: BOOL, value: condition };
 }
 
-function lowerAssignment(scope: Scope, node: ts.BinaryExpression): Stmt {
+function lowerAssignment(scope: Scope, node: ts.BinaryExpression): Stmt[] {
   const token = node.operatorToken.kind;
-  const place = target(scope, node.left);
+  const bits = bitFieldOf(scope, node.left);
+  if (bits && token === ts.SyntaxKind.EqualsToken) return assignBits(scope, node, bits, lowerAs(scope, node.right, bits.field.type));
+  const place = bits?.word ?? target(scope, node.left);
   if (token === ts.SyntaxKind.EqualsToken) {
     const value = lowerAs(scope, node.right, place.type);
-    return assign(scope, node, place, value);
+    return [assign(scope, node, place, value)];
   }
   const operator = COMPOUND[token];
   if (!operator) throw scope.front.refuse(node.operatorToken, token === ts.SyntaxKind.AsteriskAsteriskEqualsToken ? "power" : token === ts.SyntaxKind.GreaterThanGreaterThanGreaterThanEqualsToken ? "unsignedShift" : "nestedAssignment");
-  const right = lowerExpression(scope, node.right, place.type);
-  return update(scope, node, place, operator, right, node.left, node.right);
+  const right = lowerExpression(scope, node.right, bits?.field.type ?? place.type);
+  if (bits) return assignBits(scope, node, bits, arithmetic(scope, operator, readBits(bits), right, node, node.left, node.right));
+  return [update(scope, node, place, operator, right, node.left, node.right)];
 }
 
 /** place = place op value, with the place evaluated once. */
@@ -80,12 +87,15 @@ function isStep(operator: ts.SyntaxKind): boolean {
   return operator === ts.SyntaxKind.PlusPlusToken || operator === ts.SyntaxKind.MinusMinusToken;
 }
 
-function step(scope: Scope, node: ts.Expression, operator: ts.SyntaxKind, operand: ts.Expression): Stmt {
-  const place = target(scope, operand);
-  const wide = place.type.kind === "int" && place.type.bits === 64;
+function step(scope: Scope, node: ts.Expression, operator: ts.SyntaxKind, operand: ts.Expression): Stmt[] {
+  const bits = bitFieldOf(scope, operand);
+  const place = bits?.word ?? target(scope, operand);
+  const type = bits?.field.type ?? place.type;
+  const wide = type.kind === "int" && type.bits === 64;
   const one: Expr = { kind: "const", type: wide ? BIGINT : NUMBER, value: 1n };
   const token = operator === ts.SyntaxKind.PlusPlusToken ? ts.SyntaxKind.PlusToken : ts.SyntaxKind.MinusToken;
-  return update(scope, node, place, token, one, operand, operand);
+  if (bits) return assignBits(scope, node, bits, arithmetic(scope, token, readBits(bits), one, node, operand, operand));
+  return [update(scope, node, place, token, one, operand, operand)];
 }
 
 /** A place that may be written. */

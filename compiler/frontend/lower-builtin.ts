@@ -9,8 +9,10 @@ import { lowerAs, nonNull } from "./coerce.ts";
 import type { Scope } from "./front.ts";
 import { CONVERSIONS, lowerConversion } from "./lower-convert.ts";
 import { lowerExpression } from "./lower-expression.ts";
+import { arithmetic } from "./lower-operator.ts";
 import { placeOf, valueOf } from "./lower-place.ts";
 import { isImpure, ordered, stabilise } from "./order.ts";
+import { site } from "./sites.ts";
 import { complete, typeOfNode } from "./types.ts";
 
 type Lower = (scope: Scope, node: ts.CallExpression) => Expr;
@@ -33,6 +35,9 @@ const TABLE: Record<string, Lower> = {
   fillBytes: runtime("fillBytes", VOID, [HOST_VIRTUAL, INTS.u8, INTS.u64]),
   trapText: runtime("trapText", STRING, [INTS.u32]),
   byteAt: runtime("byteAt", INTS.u8, [STRING, INTS.u32]),
+  checkedAdd: (scope, node) => checked(scope, node, ts.SyntaxKind.PlusToken),
+  checkedSub: (scope, node) => checked(scope, node, ts.SyntaxKind.MinusToken),
+  checkedMul: (scope, node) => checked(scope, node, ts.SyntaxKind.AsteriskToken),
   atomicLoad: (scope, node) => atomic(scope, node, "atomicLoad"),
   atomicStore: (scope, node) => atomic(scope, node, "atomicStore"),
   atomicAdd: (scope, node) => atomic(scope, node, "atomicAdd"),
@@ -49,7 +54,7 @@ export function lowerBuiltin(scope: Scope, node: ts.CallExpression, name: string
   if (lower) return lower(scope, node);
   const loc = scope.front.loc(node);
   if (name === "zeroed") throw refuse.builtinUse(loc, "zeroed() only stands where storage is declared", "const s: S = zeroed()");
-  if (name === "assert" || name === "unreachable") throw refuse.statementOnly(loc, name);
+  if (name === "ignore" || name === "assert" || name === "unreachable") throw refuse.statementOnly(loc, name);
   if (name === "assertLayout" || name === "assertStatic") throw refuse.builtinUse(loc, `${name} only stands at module level`);
   throw refuse.unknownName(loc, name);
 }
@@ -60,6 +65,17 @@ function runtime(name: BuiltinName, result: Type, params: Type[]): Lower {
     const args = node.arguments.map((argument, i) => lowerAs(scope, argument, params[i]!));
     return ordered(scope, args, (values) => ({ kind: "builtin", type: result, name, args: values }));
   };
+}
+
+/** The operator that traps where it would wrap. Of constants it is exact already. */
+function checked(scope: Scope, node: ts.CallExpression, operator: ts.SyntaxKind): Expr {
+  const [a, b] = node.arguments;
+  const value = arithmetic(scope, operator, lowerExpression(scope, a!), lowerExpression(scope, b!), node, a!, b!);
+  const withSite = (one: Expr): Expr => {
+    if (one.kind === "sequence") return { ...one, value: withSite(one.value) };
+    return one.kind === "binary" ? { ...one, site: site(scope, node, `overflow of ${typeName(one.type)}`) } : one;
+  };
+  return withSite(value);
 }
 
 function constant(value: number): Expr {

@@ -16,13 +16,15 @@ export function lowerCall(scope: Scope, node: ts.CallExpression): Expr {
   if (builtin) return lowerBuiltin(scope, node, builtin);
   const declaration = front.declarationOf(calleeName(scope, node));
   if (!declaration) throw refuse.unknownName(front.loc(node.expression), node.expression.getText());
-  if (!ts.isFunctionDeclaration(declaration)) throw refuse.notCallable(front.loc(node.expression));
+  const isMethod = ts.isMethodDeclaration(declaration);
+  if (!isMethod && !ts.isFunctionDeclaration(declaration)) throw refuse.notCallable(front.loc(node.expression));
   if (!scope.func) throw refuse.notConstant(front.loc(node));
   const global = globalOf(front, declaration, node);
   if (global.kind !== "func") throw refuse.notCallable(front.loc(node.expression));
   const { func } = global;
-  if (node.arguments.length !== func.params.length) throw refuse.builtinUse(front.loc(node), `${func.name} takes ${func.params.length} arguments`);
-  const args = node.arguments.map((argument, i) => lowerAs(scope, argument, func.params[i]!.type));
+  const given = isMethod ? [receiver(scope, node.expression), ...node.arguments] : [...node.arguments];
+  if (given.length !== func.params.length) throw refuse.builtinUse(front.loc(node), `${func.name} takes ${func.params.length} arguments`);
+  const args = given.map((argument, i) => lowerAs(scope, argument, func.params[i]!.type));
   return ordered(scope, args, (values) => ({ kind: "call", type: func.result, func, args: values }));
 }
 
@@ -34,9 +36,16 @@ export function builtinName(scope: Scope, node: ts.CallExpression): string | nul
   return ts.getNameOfDeclaration(declaration)?.getText() ?? null;
 }
 
+/** What a method is called on. */
+function receiver(scope: Scope, callee: ts.Expression): ts.Expression {
+  if (ts.isPropertyAccessExpression(callee) && !callee.questionDotToken) return callee.expression;
+  throw refuse.notCallable(scope.front.loc(callee));
+}
+
+/** The name in `f()`, `Module.f()` and `s.method()`. */
 function calleeName(scope: Scope, node: ts.CallExpression): ts.Node {
   const callee = node.expression;
   if (ts.isIdentifier(callee)) return callee;
-  if (ts.isPropertyAccessExpression(callee) && ts.isIdentifier(callee.expression)) return callee.name;
+  if (ts.isPropertyAccessExpression(callee)) return callee.name;
   throw refuse.notCallable(scope.front.loc(callee));
 }

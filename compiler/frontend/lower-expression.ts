@@ -8,7 +8,7 @@ import type { Scope } from "./front.ts";
 import { lowerAsExpression } from "./lower-convert.ts";
 import { lowerCall } from "./lower-call.ts";
 import { lowerBinary, lowerPrefix } from "./lower-operator.ts";
-import { lowerElement, lowerIdentifier, lowerProperty } from "./lower-place.ts";
+import { lowerElement, lowerIdentifier, lowerProperty, valueOf } from "./lower-place.ts";
 
 type Lower = (scope: Scope, node: never, expected: Type | undefined) => Expr;
 
@@ -21,6 +21,7 @@ const TABLE: Partial<Record<ts.SyntaxKind, Lower>> = {
   [ts.SyntaxKind.NullKeyword]: () => ({ kind: "null", type: VOID }),
   [ts.SyntaxKind.ParenthesizedExpression]: (scope, node: ts.ParenthesizedExpression, expected) => lowerExpression(scope, node.expression, expected),
   [ts.SyntaxKind.Identifier]: lowerIdentifier,
+  [ts.SyntaxKind.ThisKeyword]: lowerThis,
   [ts.SyntaxKind.QualifiedName]: lowerProperty,
   [ts.SyntaxKind.PropertyAccessExpression]: lowerProperty,
   [ts.SyntaxKind.ElementAccessExpression]: lowerElement,
@@ -49,7 +50,6 @@ const REFUSED: Partial<Record<ts.SyntaxKind, Construct>> = {
   [ts.SyntaxKind.DeleteExpression]: "objectLiteral",
   [ts.SyntaxKind.AwaitExpression]: "asynchronous",
   [ts.SyntaxKind.YieldExpression]: "asynchronous",
-  [ts.SyntaxKind.ThisKeyword]: "thisValue",
   [ts.SyntaxKind.SuperKeyword]: "thisValue",
   [ts.SyntaxKind.TypeAssertionExpression]: "cast",
   [ts.SyntaxKind.SatisfiesExpression]: "cast",
@@ -81,6 +81,13 @@ function lowerNumber(scope: Scope, node: ts.NumericLiteral): Expr {
 function lowerBigInt(_scope: Scope, node: ts.BigIntLiteral): Expr {
   const text = node.getText().replaceAll("_", "").slice(0, -1);
   return { kind: "const", type: BIGINT, value: BigInt(text), hex: isHex(text) };
+}
+
+/** The first parameter of a method. */
+function lowerThis(scope: Scope, node: ts.Node): Expr {
+  const self = scope.func?.params[0];
+  if (self?.name !== "this") throw scope.front.refuse(node, "thisValue");
+  return valueOf({ kind: "local", type: self.type, local: self });
 }
 
 function isHex(text: string): boolean {

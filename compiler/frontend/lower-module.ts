@@ -66,6 +66,9 @@ function declareStatement(front: Front, program: Program, node: ts.Statement, wo
       const struct = structOf(front, node as ts.ClassDeclaration);
       program.structs.push(struct);
       work.push(() => complete(front, struct));
+      for (const member of (node as ts.ClassDeclaration).members) {
+        if (ts.isMethodDeclaration(member)) front.attempt(() => declareFunction(front, program, member, work, isNew));
+      }
       return;
     }
     case ts.SyntaxKind.EnumDeclaration:
@@ -101,7 +104,7 @@ function declareVariables(front: Front, program: Program, node: ts.VariableState
   }
 }
 
-function declareFunction(front: Front, program: Program, node: ts.FunctionDeclaration, work: (() => void)[], isNew: boolean): void {
+function declareFunction(front: Front, program: Program, node: ts.FunctionDeclaration | ts.MethodDeclaration, work: (() => void)[], isNew: boolean): void {
   const global = globalOf(front, node, node);
   if (global.kind !== "func") return;
   const { func } = global;
@@ -109,8 +112,9 @@ function declareFunction(front: Front, program: Program, node: ts.FunctionDeclar
   if (!isNew) return;
   if (func.name === "onTrap") checkTrapHandler(func);
   const scope: Scope = { front, func, bindings: new Map(), addressed: addressedIn(front, node) };
+  const ownParams = func.params.slice(func.params.length - node.parameters.length); // a method has `this` before them
   node.parameters.forEach((parameter, i) => {
-    const local = func.params[i]!;
+    const local = ownParams[i]!;
     local.addressed = scope.addressed.has(parameter);
     scope.bindings.set(parameter, { kind: "local", local });
   });
@@ -118,7 +122,7 @@ function declareFunction(front: Front, program: Program, node: ts.FunctionDeclar
 }
 
 /** The variables of a function whose address is taken, known before its body is lowered. */
-function addressedIn(front: Front, node: ts.FunctionDeclaration): Set<ts.Node> {
+function addressedIn(front: Front, node: ts.FunctionDeclaration | ts.MethodDeclaration): Set<ts.Node> {
   const found = new Set<ts.Node>();
   const scope = constantScope(front);
   const visit = (child: ts.Node): void => {

@@ -7,6 +7,7 @@ import { enumOf } from "./constants.ts";
 import { globalOf } from "./declare.ts";
 import type { Scope } from "./front.ts";
 import { lowerExpression } from "./lower-expression.ts";
+import { bitsIn, readBits } from "./lower-bits.ts";
 import { isImpure, isStable } from "./order.ts";
 import { largest } from "./ranges.ts";
 import { site } from "./sites.ts";
@@ -74,7 +75,8 @@ export function lowerProperty(scope: Scope, node: ts.PropertyAccessExpression | 
     if (isImpure(base)) throw refuse.builtinUse(scope.front.loc(node), "the array's expression has effects", "a const for the array first");
     return { kind: "const", type: INTS.u32, value: BigInt(base.type.target.length) };
   }
-  return valueOf(fieldPlace(scope, node, base));
+  const bits = bitsIn(base, node.name.text);
+  return bits ? readBits(bits) : valueOf(fieldPlace(scope, node, base));
 }
 
 export function lowerElement(scope: Scope, node: ts.ElementAccessExpression): Expr {
@@ -117,7 +119,10 @@ function fieldPlace(scope: Scope, node: ts.PropertyAccessExpression, base: Expr)
   const type = base.type;
   if (type.kind === "string") throw scope.front.refuse(node, "stringOperation");
   const struct = type.kind === "ref" && type.target.kind === "struct" ? type.target : null;
+  if (struct?.bitFields.has(node.name.text)) throw refuse.bitFieldPlace(scope.front.loc(node));
   const field = struct?.fields.find((one) => one.name === node.name.text);
+  const declaration = field ? undefined : scope.front.declarationOf(node.name);
+  if (declaration && ts.isMethodDeclaration(declaration)) throw refuse.functionValue(scope.front.loc(node), node.name.text);
   if (!field) throw refuse.unknownName(scope.front.loc(node.name), `${typeName(type)}.${node.name.text}`);
   return { kind: "field", type: field.type, base, field };
 }

@@ -55,7 +55,7 @@ export function lowerBody(scope: Scope, node: ts.Statement): Stmt[] {
   return lowerStatements(scope, ts.isBlock(node) ? node.statements : [node]);
 }
 
-export function lowerFunctionBody(scope: Scope, func: Func, node: ts.FunctionDeclaration): void {
+export function lowerFunctionBody(scope: Scope, func: Func, node: ts.FunctionDeclaration | ts.MethodDeclaration): void {
   if (hasModifier(node, ts.SyntaxKind.DeclareKeyword) || !node.body) return;
   func.body = lowerStatements(scope, node.body.statements);
 }

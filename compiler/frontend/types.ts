@@ -124,13 +124,20 @@ export function structOf(front: Front, node: ts.ClassDeclaration): StructType {
   const name = node.name?.text ?? "";
   const known = front.structs.get(node);
   if (known) return known;
-  const packed = baseOf(front, node);
+  const base = baseOf(front, node);
+  const loc = front.loc(node.name ?? node);
   const struct: StructType = {
-    kind: "struct", name, cName: name, packed, asm: hasTag(node, "asm"), loc: front.loc(node.name ?? node), fields: [], size: 0, align: 1,
+    kind: "struct", name, cName: name, packed: base.name === "Packed", union: base.name === "Union", asm: hasTag(node, "asm"), loc,
+    fields: base.word ? [{ name: "bits", type: base.word, offset: 0, loc }] : [], bitFields: new Map(), size: 0, align: 1,
   };
   front.structs.set(node, struct);
   try {
-    for (const member of node.members) addField(front, struct, member);
+    for (const member of node.members) {
+      if (ts.isMethodDeclaration(member)) continue;
+      if (base.word) addBitField(front, struct, base.word, member);
+      else addField(front, struct, member);
+    }
+    if (struct.fields.length === 0) throw refuse.structMember(loc);
   } catch (error) {
     front.failed.set(node, error as never);
     throw error;
@@ -154,22 +161,64 @@ export function complete(front: Front, type: Type): Type {
   return type;
 }
 
-/** Whether the struct is packed. */
-function baseOf(front: Front, node: ts.ClassDeclaration): boolean {
+const BASES = ["Struct", "Packed", "Union", "BitField"];
+
+/** What a struct extends; `word` is the type of the one that has bit fields. */
+function baseOf(front: Front, node: ts.ClassDeclaration): { name: string; word: IntType | null } {
   const base = node.heritageClauses?.length === 1 ? node.heritageClauses[0]!.types[0] : undefined;
   const declaration = base && front.declarationOf(base.expression);
   const name = declaration && front.program.isCore(declaration) && ts.isClassDeclaration(declaration) ? declaration.name?.text : "";
-  if (name !== "Struct" && name !== "Packed") throw front.refuse(node.name ?? node, "classMember");
+  if (!name || !BASES.includes(name)) throw front.refuse(node.name ?? node, "classMember");
   if (node.typeParameters) throw front.refuse(node, "generic");
-  return name === "Packed";
+  if (name !== "BitField") return { name, word: null };
+  const word = base?.typeArguments?.[0] && typeOfNode(front, base.typeArguments[0]);
+  if (word?.kind !== "int" || word.signed || word.enum || word.domain) throw refuse.bitField(front.loc(base!), "its word has to be u8, u16, u32 or u64");
+  return { name, word };
 }
 
-function addField(front: Front, struct: StructType, member: ts.ClassElement): void {
-  if (ts.isSemicolonClassElement(member)) return;
+/** A plain property with a type; null for a stray semicolon. */
+function propertyOf(front: Front, member: ts.ClassElement): { name: string; type: ts.TypeNode } | null {
+  if (ts.isSemicolonClassElement(member)) return null;
   const plain = ts.isPropertyDeclaration(member) && ts.isIdentifier(member.name) && !member.initializer && !member.questionToken
     && !hasModifier(member, ts.SyntaxKind.StaticKeyword) && !hasModifier(member, ts.SyntaxKind.PrivateKeyword);
   if (!plain) throw refuse.structMember(front.loc(member));
   if (!member.type) throw refuse.needsAnnotation(front.loc(member), "a field", `${member.name.getText()}: u32;`);
-  const type = storageType(front, member.type);
-  struct.fields.push({ name: (member.name as ts.Identifier).text, type, offset: 0, loc: front.loc(member) });
+  return { name: (member.name as ts.Identifier).text, type: member.type };
+}
+
+function addField(front: Front, struct: StructType, member: ts.ClassElement): void {
+  const found = propertyOf(front, member);
+  if (!found) return;
+  const type = storageType(front, found.type);
+  if (struct.union && holdsReference(type)) throw refuse.unionReference(front.loc(member));
+  struct.fields.push({ name: found.name, type, offset: 0, loc: front.loc(member) });
+}
+
+/** In a union it could be made of any number. */
+function holdsReference(type: Type): boolean {
+  if (type.kind === "array") return holdsReference(type.element);
+  return type.kind === "ref" || (type.kind === "struct" && type.fields.some((field) => holdsReference(field.type)));
+}
+
+/** `name: Bit<N>` or `name: BitRange<High, Low, T>`. */
+function addBitField(front: Front, struct: StructType, word: IntType, member: ts.ClassElement): void {
+  const found = propertyOf(front, member);
+  if (!found) return;
+  const loc = front.loc(found.type);
+  const node = found.type;
+  const [first, second, third] = ts.isTypeReferenceNode(node) ? (node.typeArguments ?? []) : [];
+  const kind = ts.isTypeReferenceNode(node) ? node.typeName.getText() : "";
+  const high = first ? typeConstant(front, first) : null;
+  if (high === null || (kind !== "Bit" && kind !== "BitRange")) throw refuse.bitField(loc, "a bit field is Bit<N> or BitRange<High, Low, T>");
+  const low = kind === "Bit" ? high : second ? typeConstant(front, second) : null;
+  if (low === null || low < 0 || low > high || high >= word.bits) throw refuse.bitField(loc, `bits ${high} to ${low} are not in a word of ${word.bits}`);
+  const width = high - low + 1;
+  const mask = (one: { low: number; width: number }): bigint => ((1n << BigInt(one.width)) - 1n) << BigInt(one.low);
+  for (const [name, other] of struct.bitFields) {
+    if (mask(other) & mask({ low, width })) throw refuse.bitField(loc, `these bits overlap ${name}`);
+  }
+  const type = kind === "Bit" ? BOOL : third && typeOfNode(front, third);
+  const fitting = type?.kind === "bool" || (type?.kind === "int" && !type.signed && width <= type.bits && type.bits <= word.bits);
+  if (!type || !fitting) throw refuse.bitField(loc, `${width} bits do not fit ${type ? typeName(type) : "that"}`);
+  struct.bitFields.set(found.name, { type: type as IntType, low, width });
 }

@@ -17,7 +17,7 @@ describe("a session", () => {
   const two = path.resolve("two.ts");
   const main = path.resolve("main.ts");
   const texts = new Map([
-    [one, "export class Pair extends Struct { a: u32; b: u32; }\nexport const LIMIT = 3;\nexport enum Kind { A, B }\nlet count: u32 = 1;\nconst table: FixedArray<Pair, 4> = zeroed();\nassertLayout<Pair>(8);\nexport function next(p: Pair, n: u32): u32 { p.a += n; count++; return count + table[n & 3].a; }"],
+    [one, "export class Pair extends Struct { a: u32; b: u32; total(): u32 { return this.a + this.b; } }\nexport const LIMIT = 3;\nexport enum Kind { A, B }\nlet count: u32 = 1;\nconst table: FixedArray<Pair, 4> = zeroed();\nassertLayout<Pair>(8);\nexport function next(p: Pair, n: u32): u32 { p.a += n; count++; return count + table[n & 3].total(); }"],
     [two, "import { LIMIT, Kind, Pair, next } from './one';\nexport function twice(p: Pair): u32 { return next(p, LIMIT) + next(p, u32(Kind.B)); }"],
     [main, "import { Pair } from './one';\nimport { twice } from './two';\nconst pair: Pair = zeroed();\n/** @entry */\nexport function run(x: u32): u32 { pair.b = x; return twice(pair); }"],
   ]);
@@ -27,6 +27,7 @@ describe("a session", () => {
     ["back to what it was", one, "count += 1n;", "count++;"],
     ["a constant that others fold", one, "LIMIT = 3", "LIMIT = 5"],
     ["a field", one, "a: u32; b: u32;", "b: u32; a: u32;"],
+    ["the body of a method", one, "this.a + this.b", "this.a * this.b"],
     ["a mistake that others see", one, "p: Pair, n: u32", "p: Pair, n: u64"],
     ["its repair", one, "p: Pair, n: u64", "p: Pair, n: u32"],
     ["a comment", two, "export function", "/** Two steps. */\nexport function"],

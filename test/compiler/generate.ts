@@ -201,7 +201,7 @@ export class Program {
   private loop(depth: number): string[] {
     if (this.loopsLeft === 0) return this.assignment();
     this.loopsLeft--;
-    const i = this.name("i");
+    const i = this.name("at");
     const limit = 1 + this.choose.below(10);
     this.scope.push({ name: i, kind: "u32", fixed: true });
     const body = indented(this.block(depth - 1, 3));
@@ -277,7 +277,7 @@ export class Program {
       case 1: return `${this.variable("u8")} >> 5`;
       case 2: return `${this.variable("u32")} % ${LENGTH}`;
       case 3: return this.choose.rarely(4) ? `${this.variable("u32")} % ${LENGTH + 1}` : `${this.variable("u32")} & 7`;
-      case 4: return this.scope.find((one) => one.name.startsWith("i"))?.name ?? "3";
+      case 4: return this.scope.find((one) => one.name.startsWith("at"))?.name ?? "3";
       default: return `${this.variable("u16")} & ${LENGTH - 1}`;
     }
   }

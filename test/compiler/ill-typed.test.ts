@@ -17,7 +17,7 @@ const WRONG = [
   "g_u32 = a_u32[8];", "g_u32 = a_u32[g_u64];", "g_u32 = a_u32;", "one = two;", "one.next = 5;", "one.nothing = 1;", "let bad = 5;", "var bad: u32 = 1;",
   "g_u32 = g_u32 << 32;", "g_u32 = g_u32 / 0;", "g_u32 = g_u32 === 1;", "TABLE[0] = 1;", "g_u32;", "follow;", "follow(one, two);", "follow(null);",
   "const bad = () => 1;", "throw one;", "for (const bad of a_u32) g_u32++;", "g_u32 = g_u32 > 1 ? 1 : null;", "g_u32 = one.next.s;", "nothing();",
-  "g_u32 = u32(1.5);", "g_i32 = wrapI32(one);", "one.kind = 4;", "one.kind = g_u32;", "switch (one.kind) { case Kind.A: break; }", "g_u32 = g_u32 + g_i32;",
+  "g_u32 = u32(1.5);", "g_i32 = wrapI32(one);", "one.kind = 5;", "one.kind = g_u32;", "switch (one.kind) { case Kind.A: break; }", "g_u32 = g_u32 + g_i32;",
   "if (g_u32 < g_i32) g_u32++;", "const bad: Outer = zeroed; g_u32++;", "return 'text';", "g_boolean = !g_u32;", "g_u32 = sizeOf<nothing>();",
 ];
 
