@@ -131,9 +131,9 @@ export class Vmm {
   }
 
   /** Late launch on one processor; on OK the kernel goes on as a guest. */
-  capture(cpu: number): number {
+  capture(cpu: number, rsp = KERNEL_RSP): number {
     this.machine.now = this.machine.processors[cpu]!;
-    const result = this.call.enter!(cpu, KERNEL_RIP, KERNEL_RSP, KERNEL_CR3);
+    const result = this.call.enter!(cpu, KERNEL_RIP, rsp, KERNEL_CR3);
     if (result === OK) this.enterGuest(this.machine.now, this.cpu(cpu).vcpu, false);
     return result;
   }
