@@ -19,7 +19,7 @@ export interface Apic { read(register: number): number; write(register: number, 
 export class LocalApic implements Apic {
   private readonly registers = new Map<number, number>();
 
-  constructor(id: number, private readonly send: (destination: number, command: number) => void) {
+  constructor(private readonly id: number, private readonly send: (destination: number, command: number) => void) {
     this.registers.set(ID, (id << 24) >>> 0);
   }
 
@@ -39,7 +39,7 @@ export class LocalApic implements Apic {
   readMsr(index: number): bigint {
     const register = this.registerOf(index);
     if (register === ICR_LOW) return (BigInt(this.read(ICR_HIGH)) << 32n) | BigInt(this.read(ICR_LOW));
-    return BigInt(this.read(register));
+    return BigInt(register === ID ? this.id : this.read(register));
   }
 
   writeMsr(index: number, value: bigint): void {

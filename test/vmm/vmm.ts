@@ -249,7 +249,11 @@ export class Vmm {
 
   /** A held processor's turn, once nobody holds it any more. */
   private letGoOf(processor: Processor): boolean {
-    if (this.machine.memory.read(this.loaded.addressOf("holding"), 4) !== 0n) return false;
+    if (this.machine.memory.read(this.loaded.addressOf("holding"), 4) !== 0n) {
+      // Held anew before it could go on: it has noticed that in between.
+      if (this.cpu(processor.index).command === this.loaded.enums.Command!.HOLD) this.cpu(processor.index).command = 0;
+      return false;
+    }
     this.held.delete(processor);
     this.cpu(processor.index).command = this.loaded.enums.Command!.HOLD!;
     this.signalExit(processor, Reason.INIT, 0n);

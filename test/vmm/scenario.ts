@@ -1,0 +1,116 @@
+/** Two instances on the simulated machine, and what their kernels do there. */
+import { GIB, MIB, bytes, writeKernel } from "./firmware.ts";
+import { KERNEL_CR3, OK, RAX, RBX, Reason, Vmm, type VmmOptions } from "./vmm.ts";
+
+export const HYPERCALL = {
+  ATTACH: 0x55530001, RELEASE_BEGIN: 0x55530002, RELEASE: 0x55530003, STATUS: 0x55530004, EVENTS: 0x55530005, CONSOLE_READ: 0x55530006,
+  CONSOLE_WRITE: 0x55530007, BOOT: 0x55530008, STOP: 0x55530009, TAKE: 0x5553000a, GIVE_BACK: 0x5553000b,
+};
+
+/** The second instance's range, and where its kernel is staged in it. */
+export const BASE = GIB + 256n * MIB;
+export const SIZE = 256n * MIB;
+export const LOAD = BASE + 64n * MIB;
+/** A buffer of the first instance's, page aligned. */
+export const BUFFER = 0x2200_0000n;
+/** Where each instance's kernel has the code that touches devices. */
+const CODE = [0n, 0x210_0000n, BASE + 32n * MIB] as const;
+
+export interface Request { memoryBase?: bigint; memorySize?: bigint; kernelAddress?: bigint; kernelSize?: bigint; initrdAddress?: bigint; initrdSize?: bigint; cpuMask?: bigint; commandLine?: string }
+
+/** Writes a request that is right in everything but `changes`, kernel and all. */
+export function writeRequest(vmm: Vmm, changes: Request = {}, at = BUFFER): void {
+  const kernelAddress = writeKernel(vmm.machine, LOAD);
+  vmm.machine.memory.writeBytes(at, new Uint8Array(2104));
+  const { commandLine, ...fields } = {
+    memoryBase: BASE, memorySize: SIZE, kernelAddress, kernelSize: 8n * MIB, initrdAddress: BASE + 200n * MIB, initrdSize: 20n * MIB, cpuMask: 0b10n, commandLine: "console=ttyS0", ...changes,
+  };
+  const request = vmm.view("BootRequest", at);
+  Object.assign(request, fields);
+  vmm.machine.memory.writeBytes(request.commandLine, bytes(commandLine));
+}
+
+export function boot(vmm: Vmm, changes: Request = {}): number {
+  writeRequest(vmm, changes);
+  return vmm.hypercall(0, HYPERCALL.BOOT, { rdi: BUFFER, rsi: 2104n });
+}
+
+/** A captured machine on which a second instance runs on the processors in `cpuMask`. */
+export function booted(options: VmmOptions = {}, cpuMask = 0b10n): Vmm {
+  const vmm = Vmm.captured(options);
+  mapKernel(vmm);
+  const result = boot(vmm, { cpuMask });
+  if (result !== OK) throw new Error(`boot refused: ${result}`);
+  return vmm;
+}
+
+/** Gives the first kernel page tables: all memory at its own address, in pages of 1 GiB. */
+export function mapKernel(vmm: Vmm): void {
+  const { memory } = vmm.machine;
+  memory.write(KERNEL_CR3, 8, (KERNEL_CR3 + 0x1000n) | 3n);
+  for (let i = 0n; i < 512n; i++) memory.write(KERNEL_CR3 + 0x1000n + 8n * i, 8, (i << 30n) | 0x83n);
+}
+
+/** The kernel on a processor executes an instruction that the memory map does not let through. */
+export function touch(vmm: Vmm, cpu: number, physical: bigint, code: number[], instance = vmm.vcpu(cpu).instance as 1 | 2): void {
+  vmm.machine.memory.writeBytes(CODE[instance], Uint8Array.from(code));
+  vmm.write(cpu, "GUEST_RIP", CODE[instance]);
+  vmm.exit(cpu, Reason.EPT_VIOLATION, { physical, qualification: 0x182n, length: code.length });
+}
+
+/** mov [rbx], eax */
+export function store(vmm: Vmm, cpu: number, physical: bigint, value: bigint | number): void {
+  vmm.setRegister(cpu, RAX, BigInt(value));
+  touch(vmm, cpu, physical, [0x89, 0x03]);
+}
+
+/** mov eax, [rbx] */
+export function load(vmm: Vmm, cpu: number, physical: bigint): bigint {
+  vmm.setRegister(cpu, RAX, 0xdead_beef_dead_beefn);
+  vmm.setRegister(cpu, RBX, physical);
+  touch(vmm, cpu, physical, [0x8b, 0x03]);
+  return vmm.register(cpu, RAX);
+}
+
+/** IN and OUT of an instance whose ports exit. */
+export function inb(vmm: Vmm, cpu: number, port: number, size = 1): number {
+  vmm.setRegister(cpu, RAX, 0n);
+  vmm.exit(cpu, Reason.IO, { qualification: BigInt((port << 16) | (size - 1) | 8), length: 1 });
+  return Number(vmm.register(cpu, RAX));
+}
+
+export function outb(vmm: Vmm, cpu: number, port: number, value: number, size = 1): void {
+  vmm.setRegister(cpu, RAX, BigInt(value));
+  vmm.exit(cpu, Reason.IO, { qualification: BigInt((port << 16) | (size - 1)), length: 1 });
+}
+
+/** Interrupt command in xAPIC mode: high word, then low word, by a guarded page. */
+export function sendIpi(vmm: Vmm, cpu: number, command: number, destination = 0): void {
+  store(vmm, cpu, 0xfee0_0310n, (destination << 24) >>> 0);
+  store(vmm, cpu, 0xfee0_0300n, command);
+}
+
+export interface Page { host: bigint; permissions: bigint; type: number }
+
+/** What an instance reaches at a guest-physical address, by its own tables. */
+export function reaches(vmm: Vmm, instance: number, address: bigint): Page | null {
+  let table = vmm.call.eptPointer!(instance) & ~0xfffn;
+  for (const shift of [39n, 30n, 21n, 12n]) {
+    const entry = vmm.machine.memory.read(table + ((address >> shift) & 511n) * 8n, 8);
+    if ((entry & 7n) === 0n) return null;
+    if (shift === 12n || (entry & 0x80n) !== 0n) {
+      const within = (1n << shift) - 1n;
+      return { host: (entry & 0xfffffffff000n & ~within) | (address & within), permissions: entry & 7n, type: Number((entry >> 3n) & 7n) };
+    }
+    table = entry & 0xfffffffff000n;
+  }
+  return null;
+}
+
+/** Host addresses and permissions alone. */
+export function reachable(vmm: Vmm, instance: number, ...addresses: bigint[]): (string | null)[] {
+  return addresses.map((address) => {
+    const page = reaches(vmm, instance, address);
+    return page && `${page.host === address ? "same" : page.host.toString(16)} ${page.permissions}`;
+  });
+}
