@@ -114,7 +114,7 @@ struct us_boot_request {
 };
 
 enum us_instance_state { US_INSTANCE_NONE, US_INSTANCE_RUNNING, US_INSTANCE_STOPPED };
-enum us_cpu_state { US_CPU_BARE, US_CPU_RUNNING, US_CPU_WAITING, US_CPU_PARKED };	/* waiting: for the OS's SIPI; parked: no instance uses it */
+enum us_cpu_state { US_CPU_BARE, US_CPU_RUNNING, US_CPU_WAITING, US_CPU_PARKED, US_CPU_FAILED };	/* waiting: for the OS's SIPI; parked: no instance uses it */
 
 struct us_instance_status {
 	us_u32 state, range_count;

@@ -73,7 +73,7 @@ export class BootRequest extends Struct {
 assertLayout<BootRequest>(2104, { cpuMask: 48, commandLine: 56 });
 
 export enum InstanceState { NONE = 0, RUNNING = 1, STOPPED = 2 }
-export enum CpuState { BARE = 0, RUNNING = 1, WAITING = 2, PARKED = 3 }
+export enum CpuState { BARE = 0, RUNNING = 1, WAITING = 2, PARKED = 3, FAILED = 4 }
 
 export class InstanceStatus extends Struct {
   state: InstanceState;

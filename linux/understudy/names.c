@@ -44,7 +44,7 @@ const char *instance_state_name(unsigned state)
 
 const char *cpu_state_name(unsigned state)
 {
-	static const char *const names[] = { "bare", "running", "waiting", "parked" };
+	static const char *const names[] = { "bare", "running", "waiting", "parked", "failed" };
 	const char *name = NAME_OF(names, state);
 
 	return name ? name : "unknown";

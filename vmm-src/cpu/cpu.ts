@@ -84,9 +84,12 @@ export class Cpu extends Struct {
   held: u32;
   /** Vector of the last SIPI that started it, NO_VECTOR before. */
   sipiVector: u32;
+  /** Set when a guarded guest's own INIT is on its way: any other is left over from an order. */
+  guestInit: u32;
+  reserved: u32;
   cr4AtCapture: u64;
 }
-assertLayout<Cpu>(56, { vcpu: 16 });
+assertLayout<Cpu>(64, { vcpu: 16 });
 export const NO_VECTOR: u32 = 0xffffffff;
 
 export const cpus: FixedArray<Cpu, 32> = zeroed(64);

@@ -8,10 +8,12 @@ import { CpuState, MAX_CPUS } from '../abi.ts';
 import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
 import { pause } from '../machine/intrinsics.ts';
 import { Command, Cpu, Vcpu, cpuOf, cpus } from './cpu.ts';
-import { sendIpi } from './local-apic.ts';
+import { ownApicId, sendIpi } from './local-apic.ts';
 import { flushMemoryMap } from './vmx/guest.ts';
 
 let lockHeld: u32 = 0;
+/** Number of the processor that has the lock. */
+let lockOwner: u32 = 0;
 let holding: u32 = 0;
 
 function isWaiting(cpu: Cpu): boolean {
@@ -30,12 +32,13 @@ function signal(cpu: Cpu): void {
  */
 const SIGNAL_AGAIN: u32 = 10000;
 
-/** Orders and waits until the other processor has taken the order up. */
+/** Orders and waits until the other processor has taken the order up, or has failed. */
 function order(cpu: Cpu, command: Command): void {
   atomicStore(cpu.command, command);
   signal(cpu);
   let polls: u32 = 0;
   while (atomicLoad(cpu.command) !== Command.NONE) {
+    if (cpu.state === CpuState.FAILED) return;
     pause();
     polls++;
     if (polls % SIGNAL_AGAIN === 0) signal(cpu);
@@ -64,6 +67,22 @@ function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
   if (command === Command.HOLD) flushMemoryMap(vcpu);
   cpu.held = 0;
   return true;
+}
+
+/** Whether there is an order for the processor that runs this. Looked for at any exit: one that never executes an instruction takes no INIT. */
+export function hasOrder(cpu: Cpu): boolean {
+  return atomicLoad(cpu.command) !== Command.NONE;
+}
+
+/** The processor that runs this stops for good: nobody waits for it, or for a lock that it has. */
+export function failProcessor(): void {
+  const id = ownApicId();
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const cpu = cpus[i];
+    if (cpu.vcpu === null || cpu.apicId !== id) continue;
+    cpu.state = CpuState.FAILED;
+    if (atomicLoad(lockHeld) !== 0 && lockOwner === i) unlock();
+  }
 }
 
 /** Exits by INIT or SIPI: what is asked of this processor. FLUSH: it has been carried out; NONE: the signal is the guest's own. */
@@ -95,6 +114,7 @@ export function lock(vcpu: Vcpu): boolean {
     else if (atomicLoad(cpu.command) !== Command.NONE) return false;
     pause();
   }
+  lockOwner = cpu.index;
   return true;
 }
 

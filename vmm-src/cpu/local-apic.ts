@@ -4,7 +4,7 @@
  * Works in xAPIC and x2APIC mode (SDM Vol. 3A, 12.4 and 12.12).
  */
 import {
-  APIC_DEFAULT_BASE, APIC_DFR, APIC_EOI, APIC_ICR_HIGH, APIC_ICR_LOW, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LDR,
+  APIC_DEFAULT_BASE, APIC_DFR, APIC_EOI, APIC_ID, APIC_ICR_HIGH, APIC_ICR_LOW, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LDR,
   APIC_LVT_ERROR, APIC_LVT_TIMER, APIC_SVR, APIC_TPR, ICR_ASSERT, ICR_BUSY, ICR_SHORTHAND_SELF, LVT_MASKED, SVR_ENABLE,
   SVR_RESET,
 } from '../machine/apic.ts';
@@ -18,6 +18,11 @@ const ICR_POLLS: u32 = 100000;
 
 export function isX2apic(): boolean {
   return (readMsr(IA32_APIC_BASE) & APIC_BASE_X2APIC) !== 0n;
+}
+
+/** APIC id of the processor that runs this. */
+export function ownApicId(): u32 {
+  return isX2apic() ? readApic(APIC_ID) : readApic(APIC_ID) >> XAPIC_DESTINATION_SHIFT;
 }
 
 /** Whether this is the processor that firmware booted on (12.4.4). */

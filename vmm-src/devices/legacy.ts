@@ -23,10 +23,11 @@ const RTC_DATA: u16 = 0x71;
 const RTC_REGISTER_A: u8 = 0xa;
 const RTC_UPDATING: u8 = 0x80;
 const RTC_REGISTER_C: u8 = 0xc;
-const KEYBOARD_COMMAND: u16 = 0x64;
-const KEYBOARD_RESET: u8 = 0xfe;
-const RESET_CONTROL: u16 = 0xcf9;
-const RESET_CPU: u8 = 4;
+export const KEYBOARD_COMMAND: u16 = 0x64;
+export const KEYBOARD_RESET: u8 = 0xfe;
+export const RESET_CONTROL: u16 = 0xcf9;
+export const RESET_CPU: u8 = 6;
+const RESET_CPU_BIT: u8 = 4;
 const SLEEP_ENABLE: u16 = 0x2000;
 const SCI_ENABLE: u8 = 1;
 /** PIT input clock in Hz, and nanoseconds in a second. */
@@ -138,7 +139,7 @@ function writeByte(port: u16, value: u8): PortEvent {
     case RTC_INDEX: legacy.rtcIndex = value & 0x7f; break;
     case RTC_DATA: legacy.rtc[legacy.rtcIndex & 127] = value; break;
     case KEYBOARD_COMMAND: if (value === KEYBOARD_RESET) return PortEvent.RESET; break;
-    case RESET_CONTROL: if ((value & RESET_CPU) !== 0) return PortEvent.RESET; break;
+    case RESET_CONTROL: if ((value & RESET_CPU_BIT) !== 0) return PortEvent.RESET; break;
     default: break;
   }
   return PortEvent.NONE;
@@ -177,7 +178,7 @@ export function isSleepRequest(port: u16, size: u32, value: u32): boolean {
 /** Whether a write resets the machine. */
 export function isResetRequest(port: u16, value: u32): boolean {
   if (port === KEYBOARD_COMMAND) return wrapU8(value) === KEYBOARD_RESET;
-  if (port === RESET_CONTROL) return (wrapU8(value) & RESET_CPU) !== 0;
+  if (port === RESET_CONTROL) return (wrapU8(value) & RESET_CPU_BIT) !== 0;
   return port !== 0 && port === platform.reset && wrapU8(value) === platform.resetValue;
 }
 

@@ -6,7 +6,7 @@ import {
   ABI_VERSION, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
 } from '../abi.ts';
 import { Command, EXIT_MASK, RAX, RBX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
-import { finishOrder, takeOrder } from '../cpu/kick.ts';
+import { finishOrder, hasOrder, takeOrder } from '../cpu/kick.ts';
 import {
   advance, deliverPendingNmi, guestCpl, guestCr4, guestRegister, guestRip, injectGp, injectUd, reinjectInterrupted, writeGuestCr0,
   writeGuestCr4,
@@ -17,7 +17,7 @@ import { record } from '../events.ts';
 import { leaveAndHalt } from '../instance/capture.ts';
 import { handleHypercall } from '../instance/hypercall.ts';
 import { handleIo } from '../instance/io.ts';
-import { isSharedMsr } from '../instance/instance.ts';
+import { instanceOf, isSharedMsr } from '../instance/instance.ts';
 import { writeX2apicIcr } from '../instance/ipi.ts';
 import { handleEptViolation } from '../instance/mmio.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
@@ -128,18 +128,28 @@ function handleRdmsr(): void {
   injectGp();
 }
 
-/** INIT and SIPI: either another processor's order (cpu/kick.ts) or the guest's own. */
-function handleStartup(vcpu: Vcpu, reason: u32, vector: u64): void {
-  const cpu = cpuOf(vcpu);
+/** Carries out what another processor has ordered (cpu/kick.ts), if it has. */
+function obeyOrder(vcpu: Vcpu): boolean {
   const command = takeOrder(vcpu);
+  if (command === Command.NONE) return false;
+  if (command === Command.LEAVE) leaveAndHalt(vcpu);
   if (command === Command.SWITCH) {
+    const cpu = cpuOf(vcpu);
     const next = cpu.commandVcpu;
     if (next === null) unreachable();
     switchTo(vcpu, next);
     finishOrder(cpu);
-  } else if (command === Command.LEAVE) leaveAndHalt(vcpu);
-  else if (command !== Command.NONE) return;
-  else if (reason === ExitReason.INIT) {
+  }
+  return true;
+}
+
+/** INIT and SIPI: either another processor's order or the guest's own. */
+function handleStartup(vcpu: Vcpu, reason: u32, vector: u64): void {
+  if (obeyOrder(vcpu)) return;
+  const cpu = cpuOf(vcpu);
+  if (reason === ExitReason.INIT) {
+    // A guarded guest's INITs are announced; another one is left over from an order that was carried out without it.
+    if (instanceOf(vcpu.instance).apicGuarded && atomicExchange(cpu.guestInit, 0) === 0) return;
     if (hasJustStarted(cpu)) return;
     waitForSipi(cpu);
     record(EventType.CPU_WAITING, vcpu.instance, cpu.index, 0n, 0n);
@@ -189,7 +199,13 @@ export function handleRareExit(vcpu: Vcpu): Vcpu {
   const full = vmread(Vmcs.EXIT_REASON);
   if ((full & EXIT_REASON_ENTRY_FAILURE) !== 0n) panic('VM entry failed, exit reason and qualification:', full, vmread(Vmcs.EXIT_QUALIFICATION));
   const cpu = cpuOf(vcpu);
-  handleOther(vcpu, wrapU32(full & EXIT_REASON_BASIC));
+  const reason: u32 = wrapU32(full & EXIT_REASON_BASIC);
+  const isSignal = reason === ExitReason.INIT || reason === ExitReason.SIPI;
+  if (hasOrder(cpu) && !isSignal && instanceOf(vcpu.instance).apicGuarded) {
+    // The guest repeats what it exited for, if it still has this processor then.
+    reinjectInterrupted();
+    obeyOrder(vcpu);
+  } else handleOther(vcpu, reason);
   const next = cpu.vcpu;
   if (next === null) unreachable();
   return next;

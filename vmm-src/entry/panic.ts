@@ -2,6 +2,7 @@
  * The end of this processor's work: a bug in the VMM. One line on the first serial
  * port, then halt. The other processors go on.
  */
+import { failProcessor } from '../cpu/kick.ts';
 import { haltForever, portIn8, portOut8, readTsc } from '../machine/intrinsics.ts';
 
 const COM1_DATA: u16 = 0x3f8;
@@ -37,6 +38,7 @@ export function panic(text: string, a: u64, b: u64): never {
   print(' at tick');
   printHex(readTsc());
   print('\r\n');
+  failProcessor();
   haltForever();
 }
 

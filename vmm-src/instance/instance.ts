@@ -12,6 +12,7 @@ import {
 import { PAGE_SIZE } from '../machine/registers.ts';
 import { trapAllPorts, trapMsrWrite, trapPorts } from '../cpu/vmx/bitmaps.ts';
 import { EPT_ALL, EPT_EXECUTE, EPT_READ, mapIdentical, unmapRange } from '../cpu/vmx/ept.ts';
+import { KEYBOARD_COMMAND, RESET_CONTROL } from '../devices/legacy.ts';
 import { platform } from '../devices/platform.ts';
 
 export class Instance extends Struct {
@@ -29,8 +30,6 @@ const instances: FixedArray<Instance, 2> = zeroed();
 const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
 const VARIABLE_MTRR_MSRS: u32 = 32;
 const FIXED_4K_MTRRS: u32 = 8;
-const KEYBOARD_COMMAND: u16 = 0x64;
-const RESET_CONTROL: u16 = 0xcf9;
 
 export function instanceOf(number: u32): Instance {
   return instances[number - 1];

@@ -59,6 +59,7 @@ function deliver(vcpu: Vcpu, command: u32, destination: u32): void {
     if (cpuOwner(i) !== vcpu.instance || !isTarget(self, i, command, destination)) continue;
     found = true;
     if (cpus[i].state === CpuState.PARKED || !isAllowedMode(command)) continue;
+    if ((command & ICR_MODE) === ICR_MODE_INIT) atomicStore(cpus[i].guestInit, 1);
     sendIpi(cpus[i].apicId, command & ~(ICR_SHORTHAND | ICR_LOGICAL));
     if ((command & ICR_MODE) === ICR_MODE_LOWEST) return;
   }

@@ -3,10 +3,10 @@
  * guarded local APIC, or a touch of memory that is not its own, which is stopped
  * and recorded: reads give ones, writes are lost, as on a bus where nobody answers.
  */
-import { EventType } from '../abi.ts';
+import { EventType, StopReason } from '../abi.ts';
 import { Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { EPT_ALL, isBeyondIdentity, mapIdentical } from '../cpu/vmx/ept.ts';
-import { guestIs64Bit, guestRegister, guestRip, injectGp, setGuestRegister, skipInstruction } from '../cpu/vmx/guest.ts';
+import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '../cpu/vmx/guest.ts';
 import { lock, unlock } from '../cpu/kick.ts';
 import { readApic } from '../cpu/local-apic.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
@@ -21,6 +21,7 @@ import { FREE, ownerOf } from '../partition.ts';
 import { fetchInstruction } from './guest-memory.ts';
 import { instanceOf } from './instance.ts';
 import { writeGuardedApic } from './ipi.ts';
+import { stopSelf } from './stop.ts';
 
 const ALL_ONES: u64 = 0xffffffffffffffffn;
 const PAGE_OFFSET: u64 = PAGE_SIZE - 1n;
@@ -79,6 +80,11 @@ export function handleEptViolation(vcpu: Vcpu, address: GuestPhysical): void {
     return;
   }
   recordBreach(vcpu, address);
+  // An interrupt or stack table where nothing is: on a bare bus it reads as ones, and the processor shuts down.
+  if (interruptedDelivery()) {
+    stopSelf(vcpu, StopReason.TRIPLE_FAULT);
+    return;
+  }
   const bytes: FixedArray<u8, 16> = zeroed();
   const access: Access = zeroed();
   const count = guestIs64Bit() ? fetchInstruction(vcpu.instance, guestRip(), bytes) : 0;

@@ -11,11 +11,12 @@ import { flushMemoryMap } from '../cpu/vmx/guest.ts';
 import { startVcpu } from '../cpu/vmx/start.ts';
 import { retireVmcs } from '../cpu/vmx/vmcs.ts';
 import { record } from '../events.ts';
-import { readTsc } from '../machine/intrinsics.ts';
+import { KEYBOARD_COMMAND, KEYBOARD_RESET, RESET_CONTROL, RESET_CPU } from '../devices/legacy.ts';
+import { haltForever, portOut8, readTsc } from '../machine/intrinsics.ts';
 import { FREE, amountOf, cpuOwner, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
 import { otherInstance } from './boot.ts';
 import { setLowBase } from './guest-memory.ts';
-import { guardApic, guardSharedMsrs, instanceOf } from './instance.ts';
+import { guardApic, guardSharedMsrs, instanceOf, runningInstances } from './instance.ts';
 
 /**
  * This processor carries `vcpu` from its start on, with an empty local APIC. If it
@@ -50,10 +51,18 @@ function markStopped(number: u32, self: u32, reason: StopReason): void {
   moveEverything(number, FREE);
 }
 
+/** As the bare machine does when its only operating system cannot go on. */
+function resetMachine(): never {
+  portOut8(RESET_CONTROL, RESET_CPU);
+  portOut8(KEYBOARD_COMMAND, KEYBOARD_RESET);
+  haltForever();
+}
+
 /** The instance of the caller ends, by its own hand or because it cannot go on. Its last processor parks too. */
 export function stopSelf(vcpu: Vcpu, reason: StopReason): void {
   // No lock: this processor is already ordered out of the instance.
   if (!lock(vcpu)) return;
+  if (runningInstances() < 2) resetMachine();
   const cpu = cpuOf(vcpu);
   parkOthers(cpu, vcpu.instance);
   markStopped(vcpu.instance, cpu.index, reason);

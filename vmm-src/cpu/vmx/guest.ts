@@ -5,7 +5,7 @@
  */
 import { Cpu, RSP, Vcpu, cpuOf } from '../cpu.ts';
 import { invept, invvpid, vmread, vmwrite } from '../../machine/intrinsics.ts';
-import { CR0_NE, CR0_PG, CR4_VMXE, DEBUGCTL_BTF, RFLAGS_TF, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
+import { CR0_NE, CR0_PE, CR0_PG, CR4_VMXE, DEBUGCTL_BTF, RFLAGS_TF, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
 import { EFER_LMA, EFER_LME } from '../../machine/msr.ts';
 import {
   BLOCKING_BY_STI_OR_MOV_SS, ENTRY_IA32E_GUEST, INTERRUPTION_DELIVER_CODE, INTERRUPTION_REINJECT, INTERRUPTION_TYPE_EXCEPTION,
@@ -69,7 +69,8 @@ export function advance(): void {
 }
 
 function injectException(vector: u32, hasCode: boolean): void {
-  const code: u32 = hasCode ? INTERRUPTION_DELIVER_CODE : 0;
+  // In real mode exceptions have no error code, and VM entry refuses one (SDM Vol. 3C, 28.2.1.3).
+  const code: u32 = hasCode && (vmread(Vmcs.GUEST_CR0) & CR0_PE) !== 0n ? INTERRUPTION_DELIVER_CODE : 0;
   vmwrite(Vmcs.VM_ENTRY_EXCEPTION_ERROR_CODE, 0n);
   vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_EXCEPTION | code | vector));
 }
@@ -81,6 +82,11 @@ export function injectGp(): void {
 
 export function injectUd(): void {
   injectException(VECTOR_UD, false);
+}
+
+/** Whether this exit interrupted the delivery of an event. */
+export function interruptedDelivery(): boolean {
+  return (vmread(Vmcs.IDT_VECTORING_INFO) & u64(INTERRUPTION_VALID)) !== 0n;
 }
 
 /** An event whose delivery this exit interrupted is delivered again at the next entry (SDM Vol. 3C, 28.2.4). */
