@@ -10,7 +10,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
 export KERNEL KERNEL1 KERNEL2 CPUS TARGET
 
-.PHONY: help setup iso run test demo bench check fuzz-compiler clean distclean
+.PHONY: help setup iso run test demo bench check fuzz-compiler bench-compiler clean distclean
 
 help:
 	@echo "make setup      install what is needed, where it is missing (Debian 12 or 13)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test       all tests"
 	@echo "make check      types of the tooling code"
 	@echo "make fuzz-compiler N=1000   random programs through the compiler, in Node and in C"
+	@echo "make bench-compiler   the dialect against C and AssemblyScript"
 	@echo "make clean      remove what was built; distclean also what was downloaded"
 	@echo
 	@sed -n '/^# Variables/,/^#   TARGET/s/^# \?//p' Makefile
@@ -45,6 +46,9 @@ test: setup
 
 check: setup
 	@tsc
+
+bench-compiler: setup
+	@tsx bench/compiler/bench.ts
 
 fuzz-compiler: setup
 	@FUZZ_PROGRAMS=$(or $(N),1000) vitest run --project unit test/compiler/programs.test.ts test/compiler/ill-typed.test.ts
