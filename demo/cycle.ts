@@ -1,6 +1,6 @@
 import { commandLine } from "../image/iso.ts";
 import { UserError } from "../image/tools.ts";
-import { type Machine, expectInLog, readLog, run, runJson, sleep } from "./machine.ts";
+import { type Machine, expectInLog, readLog, run, runJson } from "./machine.ts";
 import { type Screen, grouped } from "./screen.ts";
 import { type Service, reportService, serviceText, startService } from "./service.ts";
 import type { Timeline, VmmEvent } from "./timeline.ts";
@@ -131,28 +131,20 @@ async function serveWhileOs2Boots(machine: Machine, screen: Screen, timeline: Ti
   return service;
 }
 
-/** Until OS 2 has the first serial port; OS 1 may still answer at it for a while. */
-async function findOs2(machine: Machine): Promise<void> {
-  const deadline = Date.now() + 120 * seconds;
-  await sleep(1 * seconds);
-  while ((await machine.sync(deadline - Date.now())) !== "os2") {
-    if (Date.now() > deadline) throw new Error("OS 1 still has the console");
-    await sleep(1 * seconds);
-  }
-}
-
 /** OS 2 waits for OS 1 to end, and takes all that it held. */
 async function stop(machine: Machine, screen: Screen, timeline: Timeline): Promise<Handover> {
   const result = "/run/handover";
   await screen.step("OS 2", "understudy handover --wait", async () => {
     const from = readLog(machine.com2Log).length;
-    await typeAtOs2(machine, `(understudy handover --wait --json >${result}.json 2>${result}.err; echo $? >${result}) & echo waiting $((1 + 1))`);
+    await typeAtOs2(machine, `(understudy handover --wait --json >${result}.json 2>${result}.err; echo "hand-over ended: $?" >/dev/ttyS0) & echo waiting $((1 + 1))`);
     await expectInLog(machine.com2Log, /^waiting 2$/m, 60 * seconds, from);
   });
   const handover = await screen.step("OS 1", "shuts down", async () => {
     await machine.send("poweroff -f\n");
-    await findOs2(machine);
-    await run(machine, `i=0; while [ ! -e ${result} ] && [ $((i += 1)) -lt 1200 ]; do sleep 0.1; done; [ -e ${result} ]`, 180 * seconds);
+    // Nothing is typed before: it would be nobody's.
+    await machine.expect(/hand-over ended: \d+/, 240 * seconds);
+    const name = await machine.sync();
+    if (name !== "os2") throw new Error(`'${name}' has the console`);
     const complaints = await run(machine, `cat ${result}.err`);
     const [taken] = await runJson<Handover>(machine, `cat ${result}.json; [ -s ${result}.json ] || { cat ${result}.err; false; }`);
     await addEvents(machine, timeline);
