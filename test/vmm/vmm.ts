@@ -250,13 +250,18 @@ export class Vmm {
   /** A held processor's turn, once nobody holds it any more. */
   private letGoOf(processor: Processor): boolean {
     if (this.machine.memory.read(this.loaded.addressOf("holding"), 4) !== 0n) {
-      // Held anew before it could go on: it has noticed that in between.
-      if (this.cpu(processor.index).command === this.loaded.enums.Command!.HOLD) this.cpu(processor.index).command = 0;
+      // Held anew before it could go on: it has noticed that in between, and taken the second signal.
+      if (this.cpu(processor.index).command === this.loaded.enums.Command!.HOLD) {
+        this.cpu(processor.index).command = 0;
+        processor.initLatched = false;
+      }
       return false;
     }
     this.held.delete(processor);
+    const ordered = this.cpu(processor.index).command;
     this.cpu(processor.index).command = this.loaded.enums.Command!.HOLD!;
     this.signalExit(processor, Reason.INIT, 0n);
+    this.cpu(processor.index).command = ordered;
     return true;
   }
 
