@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { dialect } from "./compiler/vitest-plugin.ts";
 
 const minutes = 60_000;
 
@@ -10,6 +11,7 @@ export default defineConfig({
   test: {
     projects: [
       {
+        plugins: [dialect(["vmm-src", "test/compiler/fixtures/modules"])],
         test: {
           name: "unit",
           include: ["**/*.test.ts"],

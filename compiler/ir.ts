@@ -121,6 +121,9 @@ export interface Func {
 /** Where a check may fail. Numbered once it is known which functions are reachable. */
 export interface Site { readonly loc: Loc; readonly what: string; id: number }
 
+/** `text`: a literal of JavaScript. */
+export interface Exported { readonly path: string; readonly name: string; readonly text: string }
+
 /** A constant that assembly wants to see. */
 export interface AsmConst { readonly name: string; readonly value: bigint }
 
@@ -132,6 +135,8 @@ export interface Program {
   constants: Map<string, bigint>;
   enums: EnumDecl[];
   asmConsts: AsmConst[];
+  /** Exported constants and enumerations, as JavaScript has them. */
+  exports: Exported[];
   /** Reachable trap sites, in order of their number. */
   sites: Site[];
 }

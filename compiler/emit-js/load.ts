@@ -32,6 +32,8 @@ export interface LoadOptions {
 export interface Loaded {
   /** Every exported function, by name. */
   call: Record<string, DialectFunction>;
+  /** That of one file, where several export the same name. */
+  callIn(file: string, name: string): DialectFunction;
   memory: Memory;
   addressOf(name: string): bigint;
   layout(struct: string): { size: number; offsets: Record<string, number> };
@@ -67,6 +69,12 @@ export function instantiate(program: Program, options: LoadOptions = {}): Loaded
   const call = Object.fromEntries(exported.map((func) => [func.name, wrapFunction(func, compiled[func.cName]!)]));
   return {
     call: missingNamed(call, "exported function"),
+    callIn(file, name) {
+      const source = path.relative(process.cwd(), file);
+      const func = exported.find((one) => one.name === name && one.loc.source.path === source);
+      if (!func) throw new Error(`${source} exports no function ${name}`);
+      return wrapFunction(func, compiled[func.cName]!);
+    },
     memory,
     addressOf: (name) => BigInt(addresses.get(find(program.statics, name, "static storage"))!),
     layout: (name) => layoutOf(find(program.structs, name, "struct")),

@@ -22,7 +22,7 @@ export interface Lowered {
 
 /** The whole front end: sources to IR, or the reasons why not. */
 export function lowerProgram(input: Input, before: Base | null = null): Lowered {
-  const empty: Program = { structs: [], statics: [], funcs: [], constants: new Map(), enums: [], asmConsts: [], sites: [] };
+  const empty: Program = { structs: [], statics: [], funcs: [], constants: new Map(), enums: [], asmConsts: [], exports: [], sites: [] };
   let source: SourceProgram;
   try {
     source = new SourceProgram(input, before?.front.program);
@@ -73,7 +73,7 @@ function declareStatement(front: Front, program: Program, node: ts.Statement, wo
     }
     case ts.SyntaxKind.EnumDeclaration:
       if (hasModifier(node, ts.SyntaxKind.DeclareKeyword)) throw front.refuse(node, "ambient");
-      program.enums.push(enumOf(front, node as ts.EnumDeclaration));
+      declareEnum(front, program, node as ts.EnumDeclaration);
       return;
     case ts.SyntaxKind.VariableStatement: return declareVariables(front, program, node as ts.VariableStatement, work);
     case ts.SyntaxKind.FunctionDeclaration: return declareFunction(front, program, node as ts.FunctionDeclaration, work, isNew);
@@ -82,6 +82,14 @@ function declareStatement(front: Front, program: Program, node: ts.Statement, wo
       return;
     default: throw refuse.moduleStatement(front.loc(node));
   }
+}
+
+function declareEnum(front: Front, program: Program, node: ts.EnumDeclaration): void {
+  const one = enumOf(front, node);
+  program.enums.push(one);
+  if (!hasModifier(node, ts.SyntaxKind.ExportKeyword)) return;
+  const members = Object.fromEntries([...one.members].map(([name, value]) => [name, Number(value)]));
+  program.exports.push({ path: front.loc(node).source.path, name: one.name, text: JSON.stringify(members) });
 }
 
 function checkImport(front: Front, node: ts.ImportDeclaration): void {
@@ -98,8 +106,14 @@ function declareVariables(front: Front, program: Program, node: ts.VariableState
       const global = globalOf(front, declaration, declaration);
       if (global.kind === "static") program.statics.push(global.static);
       if (global.kind !== "constant" || global.value.kind !== "const") return;
-      program.constants.set(name, global.value.value);
-      if (hasTag(declaration, "asm")) program.asmConsts.push({ name, value: global.value.value });
+      const { value, type } = global.value;
+      program.constants.set(name, value);
+      if (hasModifier(node, ts.SyntaxKind.ExportKeyword)) {
+        const big = (type.kind === "int" && type.bits === 64) || (type.kind === "literal" && type.js === "bigint");
+        const text = type.kind === "bool" ? String(value !== 0n) : `${value}${big ? "n" : ""}`;
+        program.exports.push({ path: front.loc(node).source.path, name, text });
+      }
+      if (hasTag(declaration, "asm")) program.asmConsts.push({ name, value });
     });
   }
 }

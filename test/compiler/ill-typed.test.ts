@@ -7,7 +7,7 @@ import { placeStatics } from "../../compiler/emit-js/frame.ts";
 import { compileModules } from "./both.ts";
 import { Choices, Program, WORLD } from "./generate.ts";
 
-const COUNT = Number(process.env.FUZZ_PROGRAMS ?? 40);
+const COUNT = Number(process.env.FUZZ_PROGRAMS ?? 16);
 const SEED = Number(process.env.FUZZ_SEED ?? Date.now() & 0x7fffffff);
 const choices = fc.array(fc.nat(0xffff), { minLength: 100, maxLength: 300, size: "max" });
 

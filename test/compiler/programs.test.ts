@@ -11,7 +11,7 @@ import { reportAll } from "../../compiler/report.ts";
 import { type Call, compileModules, runC, runNode } from "./both.ts";
 import { Choices, Program, WORLD } from "./generate.ts";
 
-const PROGRAMS = Number(process.env.FUZZ_PROGRAMS ?? 50);
+const PROGRAMS = Number(process.env.FUZZ_PROGRAMS ?? 25);
 const SEED = Number(process.env.FUZZ_SEED ?? Date.now() & 0x7fffffff);
 /** Programs to one C file. */
 const BATCH = 50;

@@ -1,0 +1,34 @@
+/**
+ * The dialect modules that a test imports (compiler/vitest-plugin.ts), as one program over one simulated machine.
+ * It is compiled when something is first called, when everything that the test imports is known.
+ */
+import { type DialectValue, type LoadOptions, type Loaded, Memory, loadDialect } from "./load.ts";
+
+const files = new Set<string>();
+let loaded: Loaded | null = null;
+
+/** What the modules run on. A test puts its own in before its first call, or after `reset()`. */
+export const machine = {
+  memory: new Memory(),
+  /** What `export declare function` stands for, by name. */
+  externals: {} as NonNullable<LoadOptions["externals"]>,
+
+  /** Fresh memory and static storage, no externals. */
+  reset(): void {
+    machine.memory = new Memory();
+    machine.externals = {};
+    loaded = null;
+  },
+
+  /** The program behind the imports: addresses, layouts, storage. */
+  get program(): Loaded {
+    loaded ??= loadDialect([...files], { memory: machine.memory, externals: machine.externals });
+    return loaded;
+  },
+};
+
+/** What the plugin makes of an exported function. */
+export function shared(file: string, name: string): (...args: DialectValue[]) => unknown {
+  files.add(file);
+  return (...args) => machine.program.callIn(file, name)(...args);
+}
