@@ -38,12 +38,25 @@ export class Inner extends Struct { a: u16; b: i8; flag: boolean; c: u32; }
 export class Outer extends Struct {
   wide: u64; list: FixedArray<i32, ${LENGTH}>; inner: Inner; next: Outer | null; kind: Kind; s: i32; inners: FixedArray<Inner, 2>;
 }
-export class Tight extends Packed { x: u8; y: u32; z: i64; w: u16; }
+export class Tight extends Packed {
+  x: u8; y: u32; z: i64; w: u16;
+  mixed(by: u32): u32 { this.w ^= wrapU16(by); this.y += by; return this.y ^ u32(this.x); }
+}
+export class Entry extends BitField<u64> {
+  present: Bit<0>; level: BitRange<7, 4, u8>; frame: BitRange<51, 12, u64>; type: BitRange<62, 52, u16>; top: Bit<63>;
+  raised(by: u8): u64 { this.level = by & 7; this.present = !this.present; this.frame += u64(by); return this.bits; }
+}
+export class Either extends Union { wide: u64; halves: FixedArray<u32, 2>; bytes: FixedArray<u8, 8>; flag: boolean; }
+/** @mustUse */
+export enum Result { OK, ODD, LARGE }
+export function judge(value: u32): Result { return value > 1000 ? Result.LARGE : (value & 1) === 0 ? Result.OK : Result.ODD; }
 ${INTS.map((kind) => `export const a_${kind}: FixedArray<${kind}, ${LENGTH}> = zeroed();`).join("\n")}
 export const TABLE: FixedArray<u16, ${LENGTH}> = [1, 2, 0xffff, 0x8000, 5, 0, 7, 300];
 export const one: Outer = zeroed();
 export const two: Outer = zeroed();
 export const tight: Tight = zeroed();
+export const entry: Entry = zeroed();
+export const either: Either = zeroed();
 export const outers: FixedArray<Outer, ${LENGTH}> = zeroed();
 export const matrix: FixedArray<FixedArray<u8, 4>, 4> = zeroed();
 export function follow(outer: Outer): Outer | null { return outer.next; }
@@ -58,17 +71,19 @@ export function worldHash(): u64 {
   two.next = null;
   for (let i: u32 = 0; i < ${LENGTH}; i++) outers[i].next = null;
   let h: u64 = 7n;
-  ${["one", "two", "outers", "tight", "matrix", ...ARRAYS].map((name) => `h = mix(h, addressOf(${name}), SIZE_OF_${name});`).join("\n  ")}
+  ${["one", "two", "outers", "tight", "matrix", "entry", "either", ...ARRAYS].map((name) => `h = mix(h, addressOf(${name}), SIZE_OF_${name});`).join("\n  ")}
   return h;
 }
 export function reset(): void {
-  ${["one", "two", "outers", "tight", "matrix", ...ARRAYS].map((name) => `fillBytes(addressOf(${name}), 0, SIZE_OF_${name});`).join("\n  ")}
+  ${["one", "two", "outers", "tight", "matrix", "entry", "either", ...ARRAYS].map((name) => `fillBytes(addressOf(${name}), 0, SIZE_OF_${name});`).join("\n  ")}
 }
 const SIZE_OF_one: u64 = u64(sizeOf<Outer>());
 const SIZE_OF_two: u64 = u64(sizeOf<Outer>());
 const SIZE_OF_outers: u64 = u64(sizeOf<FixedArray<Outer, ${LENGTH}>>());
 const SIZE_OF_tight: u64 = u64(sizeOf<Tight>());
 const SIZE_OF_matrix: u64 = 16n;
+const SIZE_OF_entry: u64 = u64(sizeOf<Entry>());
+const SIZE_OF_either: u64 = u64(sizeOf<Either>());
 ${INTS.map((kind) => `const SIZE_OF_a_${kind}: u64 = u64(sizeOf<FixedArray<${kind}, ${LENGTH}>>());`).join("\n")}
 `;
 
@@ -100,7 +115,7 @@ export class Program {
   /** What cannot be assigned from another module. */
   private scalars(): string[] {
     return [
-      `import { Inner, Kind, Outer, TABLE, ${INTS.map((kind) => `a_${kind}`).join(", ")}, follow, matrix, one, outers, reset, tight, two, worldHash } from "./world";`,
+      `import { Inner, Kind, Outer, Result, TABLE, ${INTS.map((kind) => `a_${kind}`).join(", ")}, either, entry, follow, judge, matrix, one, outers, reset, tight, two, worldHash } from "./world";`,
       ...INTS.map((kind, i) => `let g_${kind}: ${kind} = ${literal(kind, i)};`),
       "let g_boolean: boolean = false;",
     ];
@@ -150,7 +165,7 @@ export class Program {
   private statement(depth: number): string[] {
     const { choose } = this;
     const simple = [() => this.assignment(), () => this.compound(), () => this.declaration(), () => this.stepping(), () => this.call(), () => this.check()];
-    const nested = [() => this.branch(depth), () => this.loop(depth), () => this.switching(depth), () => this.storageOnStack(), () => this.pointers()];
+    const nested = [() => this.word(), () => this.branch(depth), () => this.loop(depth), () => this.switching(depth), () => this.storageOnStack(), () => this.pointers()];
     return choose.of(depth > 0 ? [...simple, ...nested] : simple)();
   }
 
@@ -246,12 +261,27 @@ export class Program {
     ];
   }
 
+  /** Bit fields, methods, unions, results. */
+  private word(): string[] {
+    const { choose } = this;
+    const small = `${this.variable("u8")}${choose.rarely(4) ? "" : " & 15"}`;
+    return choose.of([
+      () => [`entry.level = ${small};`],
+      () => [`entry.frame ${choose.of(["=", "+=", "^="])} ${this.variable("u64")}${choose.rarely(4) ? "" : " & 0xffffn"};`],
+      () => [`entry.type${choose.of(["++", "--"])};`, `entry.top = ${this.condition(1)};`],
+      () => [`${this.place("u64")} = entry.raised(${this.expression("u8", 2).text});`],
+      () => [`${this.place("u32")} ^= tight.mixed(${this.expression("u32", 2).text});`],
+      () => [`if (judge(${this.variable("u32")}) !== Result.OK) { ${this.place("u16")}++; }`, `ignore(judge(${this.variable("u32")}));`],
+      () => [`either.${choose.of(["wide = " + this.variable("u64"), "bytes[5] = " + this.variable("u8"), "flag = " + this.condition(1)])};`, `${this.place("u32")} = either.halves[${this.variable("u32")} & 1];`],
+    ])();
+  }
+
   // ---- Places
 
   private place(kind: Kind): string {
     const locals = this.scope.filter((one) => one.kind === kind && !one.fixed).map((one) => one.name);
     const list = [`g_${kind}`, ...locals];
-    if (kind === "boolean") list.push("one.inner.flag", "two.inners[1].flag");
+    if (kind === "boolean") list.push("entry.present", "entry.top", "one.inner.flag", "two.inners[1].flag");
     else list.push(`a_${kind}[${this.index()}]`);
     const outer = this.outer();
     if (kind === "u64") list.push(`${outer}.wide`);
@@ -300,7 +330,8 @@ export class Program {
     const varying = (of: Int = kind): string => `(${inner(of)} ^ ${this.variable(of)})`;
     const of = choose.of(INTS);
     const made = (text: string): Text => ({ text, constant: false });
-    switch (choose.below(12)) {
+    switch (choose.below(13)) {
+      case 11: return made(`checked${choose.of(["Add", "Sub", "Mul"])}(${choose.rarely(3) ? varying() : `(${varying()} & ${literal(kind, 7)})`}, ${literal(kind, 3)})`);
       case 0: return this.expression(kind, 0);
       case 1: case 2: case 3: return made(`(${varying()} ${choose.of(["+", "-", "*", "&", "|", "^"])} ${inner()})`);
       case 4: return made(`wrap${kind.toUpperCase()}(${varying(of)})`);
