@@ -111,11 +111,11 @@ describe("the other registers of a guarded local APIC", () => {
     store(vmm, 0, APIC + 0x320n, 0x200ec);
     store(vmm, 0, APIC + 0x380n, 12345);
     expect([apic.read(0x80), apic.read(0x320), apic.read(0x380)]).toEqual([0x20, 0x200ec, 12345]);
-    apic.request(0xf5);
+    apic.request(0xfe);
     apic.accept();
-    expect(apic.pending()).toContain(0xf5);
+    expect(apic.pending()).toContain(0xfe);
     store(vmm, 0, APIC + 0xb0n, 0);
-    expect(apic.pending()).not.toContain(0xf5);
+    expect(apic.pending()).not.toContain(0xfe);
   });
 
   test("are read without an exit, and written with one, in both instances", () => {
