@@ -116,7 +116,7 @@ export class Program {
   private scalars(): string[] {
     return [
       `import { Inner, Kind, Outer, Result, TABLE, ${INTS.map((kind) => `a_${kind}`).join(", ")}, either, entry, follow, judge, matrix, one, outers, reset, tight, two, worldHash } from "./world";`,
-      ...INTS.map((kind, i) => `let g_${kind}: ${kind} = ${literal(kind, i)};`),
+      ...INTS.map((kind, i) => `let g_${kind}: ${kind} = ${literal(kind, 256 + 7 * i + 4)};`),
       "let g_boolean: boolean = false;",
     ];
   }
@@ -327,7 +327,7 @@ export class Program {
       return { text: choose.below(3) === 1 ? this.place(kind) : this.variable(kind), constant: false };
     }
     const inner = (of: Kind = kind): string => this.expression(of, depth - 1).text;
-    const varying = (of: Int = kind): string => `(${inner(of)} ^ ${this.variable(of)})`;
+    const varying = (of: Int = kind): string => `(${inner(of)} + ${this.variable(of)})`;
     const of = choose.of(INTS);
     const made = (text: string): Text => ({ text, constant: false });
     switch (choose.below(13)) {
