@@ -5,7 +5,7 @@ const isLive = process.stdout.isTTY === true;
 /** Without a terminal to draw on, a line says now and then that a step still runs. */
 const [firstWord, nextWord] = [2_000, 15_000];
 
-const whoWidth = 5;
+const whoWidth = 6;
 const ticksWidth = 15;
 
 /** What a line of the timeline says besides its time. */
@@ -67,7 +67,7 @@ export class Screen {
       return await run();
     } catch (error) {
       this.line({ who, what: colors.red(`failed: ${what}`) });
-      throw new UserError(`in the step "${who}: ${what}": ${(error as Error).message}`);
+      throw new UserError(`in the step "${who && `${who}: `}${what}": ${(error as Error).message}`);
     } finally {
       this.clear();
       clearInterval(this.waiting);

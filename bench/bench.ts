@@ -1,0 +1,94 @@
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { buildInBackground } from "../demo/build.ts";
+import { Screen, grouped } from "../demo/screen.ts";
+import { buildDir, projectDir } from "../image/paths.ts";
+import { UserError, fail, runText } from "../image/tools.ts";
+import { type OneCpu, type Pauses, measureOneCpu, measurePauses, median } from "./machine-runs.ts";
+
+const cpus = 2;
+
+/** What build/bench.json holds; ticks are the TSC's, in Bochs about an instruction each. */
+interface Result {
+  /** A CPUID in a guest, there and back; `ratio` is ours to KVM's. */
+  cpuidExit: { ours: number; kvm: number; native: number; ratio: number };
+  /** Interrupts-off ticks on each CPU of a machine with two, medians. */
+  capturePauseTicks: number[];
+  releasePauseTicks: number[];
+  /** Ticks of the same work in OS 1, medians; the ratios are to bare. */
+  workload: { bare: number; captured: number; released: number; capturedRatio: number; releasedRatio: number };
+  /** Its machine code; its source in the dialect, all lines and those with code. */
+  vmm: { textBytes: number; lines: number; codeLines: number };
+}
+
+/** Source files of the VMM. */
+function vmmSources(): string[] {
+  const walk = (dir: string): string[] =>
+    readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
+      const path = join(dir, entry.name);
+      return entry.isDirectory() ? walk(path) : path.endsWith(".ts") ? [path] : [];
+    });
+  return walk(join(projectDir, "vmm-src"));
+}
+
+function measureVmm(): Result["vmm"] {
+  const lines = vmmSources().flatMap((file) => readFileSync(file, "utf8").trimEnd().split("\n"));
+  const [, numbers] = runText("size", [join(buildDir, "vmm/vmm.elf")]).trim().split("\n");
+  return {
+    textBytes: Number(numbers!.trim().split(/\s+/)[0]),
+    lines: lines.length,
+    codeLines: lines.filter((line) => !/^\s*(\/\/|\/\*|\*|$)/.test(line)).length,
+  };
+}
+
+const rounded = (value: number, digits: number) => Number(value.toFixed(digits));
+
+function resultOf({ nativeCpuid, oursCpuid, kvmCpuid, workload }: OneCpu, pauses: Pauses): Result {
+  const sums = new Set(Object.values(workload).map(({ sum }) => sum));
+  if (sums.size !== 1) throw new UserError(`the workload's results differ: ${[...sums].join(", ")}`);
+  const [bare, captured, released] = [workload.bare, workload.captured, workload.released].map(({ ticks }) => median(ticks)) as [number, number, number];
+  return {
+    cpuidExit: { ours: oursCpuid, kvm: kvmCpuid, native: nativeCpuid, ratio: rounded(oursCpuid / kvmCpuid, 3) },
+    capturePauseTicks: pauses.capture.map(median),
+    releasePauseTicks: pauses.release.map(median),
+    workload: { bare, captured, released, capturedRatio: rounded(captured / bare, 4), releasedRatio: rounded(released / bare, 4) },
+    vmm: measureVmm(),
+  };
+}
+
+const spread = (values: number[]) => `${grouped(Math.min(...values))} to ${grouped(Math.max(...values))}`;
+
+function print(result: Result, { workload }: OneCpu, pauses: Pauses): void {
+  const { cpuidExit, vmm } = result;
+  const ratio = { bare: 1, captured: result.workload.capturedRatio, released: result.workload.releasedRatio };
+  const rows: [string, string, string][] = [
+    ["CPUID beneath us, there and back", `${cpuidExit.ours} ticks`, `KVM's module on the same machine ${cpuidExit.kvm}: ratio ${cpuidExit.ratio}; bare ${cpuidExit.native}`],
+    ...result.capturePauseTicks.map((ticks, cpu): [string, string, string] => [`pause on capture, CPU ${cpu}`, `${grouped(ticks)} ticks`, `${spread(pauses.capture[cpu]!)}, ${pauses.capture[cpu]!.length} times`]),
+    ...result.releasePauseTicks.map((ticks, cpu): [string, string, string] => [`pause on release, CPU ${cpu}`, `${grouped(ticks)} ticks`, `${spread(pauses.release[cpu]!)}, ${pauses.release[cpu]!.length} times`]),
+    ...(["bare", "captured", "released"] as const).map((state): [string, string, string] => [
+      `the same work, ${state}`,
+      `${grouped(result.workload[state])} ticks`,
+      `${ratio[state].toFixed(4)} of bare; ${spread(workload[state].ticks)}, ${workload[state].ticks.length} times`,
+    ]),
+    ["the VMM's code", `${grouped(vmm.textBytes)} bytes`, `from ${grouped(vmm.lines)} lines in the dialect, ${grouped(vmm.codeLines)} of them code`],
+  ];
+  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  console.log();
+  for (const [name, value, rest] of rows) console.log(`  ${name.padEnd(widths[0]!)}  ${value.padStart(widths[1]!)}  ${rest}`);
+}
+
+async function main(): Promise<void> {
+  if (process.env.TARGET && process.env.TARGET !== "bochs") throw new UserError(`TARGET=${process.env.TARGET}: measurements are made in Bochs, whose ticks repeat`);
+  const screen = new Screen();
+  screen.title("Understudy, measured in Bochs", "A tick is about an instruction: these compare lengths of paths, not what caches and page walks cost.");
+  const iso = await screen.step("", "building what isn't built yet", buildInBackground);
+  const one = await measureOneCpu(screen, iso);
+  const pauses = await measurePauses(screen, iso, cpus);
+  const result = resultOf(one, pauses);
+  print(result, one, pauses);
+  mkdirSync(buildDir, { recursive: true });
+  writeFileSync(join(buildDir, "bench.json"), JSON.stringify(result, null, 2) + "\n");
+  console.log(`\nbuild/bench.json has the same; ${screen.elapsed()} in all`);
+}
+
+main().then(() => process.exit(0), fail);

@@ -1,0 +1,99 @@
+import { type Machine, run, runJson } from "../demo/machine.ts";
+import type { Screen } from "../demo/screen.ts";
+import { startBochs } from "../test/machine/bochs.ts";
+
+const seconds = 1000;
+/** Of the fixed workload, before, beneath and after the VMM. */
+const workloadRuns = 9;
+/** Starts and vanishes, of which each pause is the median. */
+const pauseRuns = 9;
+const kvmCpuids = 20000;
+
+export function median(values: number[]): number {
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.floor(sorted.length / 2)]!;
+}
+
+interface Workload {
+  ticks: number[];
+  sum: string;
+}
+
+/** What the run with one CPU found: in Bochs, ticks are instructions only where no other CPU shares them. */
+export interface OneCpu {
+  nativeCpuid: number;
+  oursCpuid: number;
+  kvmCpuid: number;
+  workload: Record<"bare" | "captured" | "released", Workload>;
+}
+
+/** Interrupts-off ticks: a list for each CPU. */
+export interface Pauses {
+  capture: number[][];
+  release: number[][];
+}
+
+/** Boots OS 1 in Bochs, and ends the machine after what is to be measured. */
+async function withMachine<T>(screen: Screen, iso: string, cpus: number, measure: (machine: Machine) => Promise<T>): Promise<T> {
+  const name = `bench-${cpus}`;
+  const what = cpus === 1 ? "1 CPU" : `${cpus} CPUs`;
+  const machine = await startBochs({ iso, cpus, memoryMiB: 1024, name });
+  try {
+    await screen.step(what, "boots", () => machine.expect(/os1# /, 300 * seconds));
+    await run(machine, "insmod /lib/understudy/understudy.ko");
+    const result = await measure(machine);
+    if (machine.troubles.length > 0) throw new Error(`in Bochs' log: ${machine.troubles[0]}`);
+    return result;
+  } finally {
+    await machine.stop();
+  }
+}
+
+async function measureWorkload(machine: Machine): Promise<Workload> {
+  return (await runJson<Workload>(machine, `workload ${workloadRuns}`, 400 * seconds))[0]!;
+}
+
+async function measureCpuid(machine: Machine, program: string): Promise<number> {
+  return (await runJson<{ ticksPerCpuid: number }>(machine, program, 200 * seconds))[0]!.ticksPerCpuid;
+}
+
+export function measureOneCpu(screen: Screen, iso: string): Promise<OneCpu> {
+  return withMachine(screen, iso, 1, async (machine) => {
+    const step = <T>(what: string, action: () => Promise<T>) => screen.step("1 CPU", what, action);
+    const bare = await step("bare: works", () => measureWorkload(machine));
+    const nativeCpuid = await measureCpuid(machine, "cpuid-bench");
+    const kvmCpuid = await step("KVM's module: CPUID in its guest", async () => {
+      await run(machine, "modprobe kvm_intel", 300 * seconds);
+      const ticks = await measureCpuid(machine, `kvm-guest ${kvmCpuids}`);
+      await run(machine, "rmmod kvm_intel kvm", 100 * seconds);
+      return ticks;
+    });
+    const [captured, oursCpuid] = await step("captured: works, and CPUID", async () => {
+      await run(machine, "understudy start", 100 * seconds);
+      return [await measureWorkload(machine), await measureCpuid(machine, "cpuid-bench")] as const;
+    });
+    const released = await step("released: works", async () => {
+      await run(machine, "understudy vanish");
+      return measureWorkload(machine);
+    });
+    return { nativeCpuid, oursCpuid, kvmCpuid, workload: { bare, captured, released } };
+  });
+}
+
+export function measurePauses(screen: Screen, iso: string, cpus: number): Promise<Pauses> {
+  return withMachine(screen, iso, cpus, (machine) =>
+    screen.step(`${cpus} CPUs`, "starts and vanishes", async () => {
+      interface Told {
+        cpus: { cpu: number; capture_ticks: number; release_ticks: number }[];
+      }
+      const pauses: Pauses = { capture: Array.from({ length: cpus }, () => []), release: Array.from({ length: cpus }, () => []) };
+      const told = await runJson<Told>(machine, `for i in $(seq ${pauseRuns}); do understudy start --json && understudy vanish --json || break; done`, 300 * seconds);
+      for (const { cpu, capture_ticks, release_ticks } of told.flatMap((one) => one.cpus)) {
+        if (capture_ticks) pauses.capture[cpu]!.push(capture_ticks);
+        if (release_ticks) pauses.release[cpu]!.push(release_ticks);
+      }
+      for (const ticks of [...pauses.capture, ...pauses.release]) if (ticks.length !== pauseRuns) throw new Error(`${ticks.length} of ${pauseRuns} pauses were told`);
+      return pauses;
+    }),
+  );
+}
