@@ -1,6 +1,6 @@
 /** Names in the output: the source's own, made unique where modules or C itself would clash. */
-import type { Func, Local, Program, Static, StructType } from "./ir.ts";
-import { visitStatements } from "./walk.ts";
+import type { Func, Local, Program, Static, Stmt, StructType } from "./ir.ts";
+import { nestedStatements } from "./walk.ts";
 
 const RESERVED = new Set(`
   auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -36,18 +36,27 @@ function nameStructs(structs: StructType[]): void {
   for (const struct of structs) struct.cName = unique(printable(struct.name), taken);
 }
 
-/** A local may shadow nothing at module level: it could hide what the function means under another name. */
+/** A local hides nothing, neither of the module nor of the blocks around it: what C means by a name is what the source means. */
 function nameLocals(func: Func, globals: Set<string>): void {
   const names = new Set<string>();
-  const rename = (local: Local): void => {
+  const rename = (local: Local, scope: Set<string>): void => {
     local.cName = printable(local.name);
-    while (globals.has(local.cName)) local.cName += "_";
+    while (globals.has(local.cName) || scope.has(local.cName)) local.cName += "_";
+    scope.add(local.cName);
     names.add(local.cName);
   };
-  func.params.forEach(rename);
-  visitStatements(func.body ?? [], (stmt) => {
-    if (stmt.kind === "let") rename(stmt.local);
-  });
+  const walk = (body: Stmt[], around: Set<string>): void => {
+    const scope = new Set(around);
+    for (const stmt of body) {
+      if (stmt.kind === "let") rename(stmt.local, scope);
+      // The variables of a for loop's head are those of its body too.
+      const nested = stmt.kind === "for" ? [[...stmt.init, ...stmt.body]] : nestedStatements(stmt);
+      for (const inner of nested) walk(inner, scope);
+    }
+  };
+  const params = new Set<string>();
+  for (const param of func.params) rename(param, params);
+  walk(func.body ?? [], params);
   for (const temp of func.temps) temp.cName = unique(temp.name, names, "_");
 }
 

@@ -87,7 +87,7 @@ export function visitStatements(body: Stmt[], visit: (stmt: Stmt) => void): void
   }
 }
 
-function nestedStatements(stmt: Stmt): Stmt[][] {
+export function nestedStatements(stmt: Stmt): Stmt[][] {
   switch (stmt.kind) {
     case "if": return stmt.no ? [stmt.yes, stmt.no] : [stmt.yes];
     case "while":

@@ -13,7 +13,7 @@ import type { Func, Program, Type } from "../../compiler/ir.ts";
 import { reportAll } from "../../compiler/report.ts";
 
 const RUNTIME_DIR = fileURLToPath(new URL("../../compiler/emit-c", import.meta.url));
-const WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wno-unused-function"];
+const WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-Wno-unused-function"];
 
 /** A call: the function's name and its arguments. */
 export type Call = [name: string, ...args: DialectValue[]];

@@ -15,6 +15,21 @@ describe("control flow", () => {
     expectSameInNodeAndC(source, [["f", 0], ["f", 1], ["f", 9], ["f", 100]]);
   });
 
+  test("names that hide others", () => {
+    const source = `
+      let count: u32 = 1;
+      export function f(x: u32): u32 {
+        let sum: u32 = x;
+        { const x: u64 = 5n; sum += u32(x); { const x: u32 = 7; const y = x + sum; sum += y; } }
+        for (let x: u32 = 0; x < 3; x++) { const sum_ = x; for (let x: u8 = 0; x < 2; x++) sum += sum_ + u32(x); }
+        for (let i: u32 = 0; i < 3; i++) sum += i;
+        for (let i: u64 = 0n; i < 3n; i++) { const count = i + 1n; sum += u32(count); }
+        switch (sum & 1) { case 0: { const sum = count; count += sum; break; } default: { const sum: u8 = 3; count += u32(sum); } }
+        return sum * 100 + x + count;
+      }`;
+    expectSameInNodeAndC(source, [["f", 4], ["f", 5]]);
+  });
+
   test("switch over integers and enumerations", () => {
     const source = `
       enum Reason { CPUID = 10, HLT = 12, MSR = 31 }
