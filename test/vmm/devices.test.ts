@@ -376,9 +376,4 @@ describe("a write that ends the instance", () => {
   test("reads of CF9 and of the keyboard give nothing that stops a kernel", () => {
     expect([inb(0xcf9), inb(0x1234), call.shadowIn!(0x1234, 4)]).toEqual([0, 0xff, 0xffffffff]);
   });
-
-  test("the same writes are known as resets of the real devices", () => {
-    const writes: [number, number][] = [[0x64, 0xfe], [0xcf9, 0xe], [0xcf9, 6], [0x64, 0xae], [0x60, 0xfe], [0xcf9, 0], [0, 6]];
-    expect(writes.map(([port, value]) => call.isResetRequest!(port, value))).toEqual([true, true, true, false, false, false, false]);
-  });
 });

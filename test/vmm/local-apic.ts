@@ -6,6 +6,7 @@ export const SHORTHAND_ALL = 0x80000;
 
 const ID = 0x20;
 const EOI = 0xb0;
+const LDR = 0xd0;
 const DFR = 0xe0;
 const ISR = 0x100;
 const IRR = 0x200;
@@ -35,10 +36,11 @@ export class LocalApic implements Apic {
     if (register === ICR_LOW) this.send(this.read(ICR_HIGH) >>> 24, value);
   }
 
-  /** x2APIC: one MSR for each register, the ICR in one piece, no DFR. */
+  /** x2APIC: one MSR for each register, the ICR in one piece, no DFR, a logical id that follows from the id. */
   readMsr(index: number): bigint {
     const register = this.registerOf(index);
     if (register === ICR_LOW) return (BigInt(this.read(ICR_HIGH)) << 32n) | BigInt(this.read(ICR_LOW));
+    if (register === LDR) return BigInt((this.id >> 4 << 16) | (1 << (this.id & 15)));
     return BigInt(register === ID ? this.id : this.read(register));
   }
 

@@ -30,9 +30,10 @@ export function writeRequest(vmm: Vmm, changes: Request = {}, at = BUFFER): void
   vmm.machine.memory.writeBytes(request.commandLine, bytes(commandLine));
 }
 
-export function boot(vmm: Vmm, changes: Request = {}): number {
+/** What the kernel on a processor is answered when it asks for a second instance. */
+export function boot(vmm: Vmm, changes: Request = {}, cpu = 0): number {
   writeRequest(vmm, changes);
-  return vmm.hypercall(0, HYPERCALL.BOOT, { rdi: BUFFER, rsi: 2104n });
+  return vmm.hypercall(cpu, HYPERCALL.BOOT, { rdi: BUFFER, rsi: 2104n });
 }
 
 /** A captured machine on which a second instance runs on the processors in `cpuMask`. */

@@ -5,10 +5,10 @@
  * reaches the guest.
  */
 import { CpuState, MAX_CPUS } from '../abi.ts';
-import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
+import { APIC_LDR, ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
 import { pause } from '../machine/intrinsics.ts';
 import { Command, Cpu, Vcpu, cpuOf, cpus } from './cpu.ts';
-import { ownApicId, sendIpi } from './local-apic.ts';
+import { ownApicId, readApic, sendIpi } from './local-apic.ts';
 import { flushMemoryMap } from './vmx/guest.ts';
 
 let lockHeld: u32 = 0;
@@ -56,11 +56,20 @@ export function orderLeave(cpu: Cpu): void {
   order(cpu, Command.LEAVE);
 }
 
+/** Keeps what the kernel has put into the real LDR, before its writes to it are looked at. */
+export function rememberLogicalId(vcpu: Vcpu): void {
+  const real = readApic(APIC_LDR);
+  if (real !== 0) vcpu.ldr = real;
+}
+
 /** Whether the order that made `cpu` exit is one that it can carry out and go on as before. */
 function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
   const command = atomicLoad(cpu.command);
   if (command === Command.FLUSH) flushMemoryMap(vcpu);
-  else if (command === Command.HOLD) cpu.held = 1;
+  else if (command === Command.HOLD) {
+    cpu.held = 1;
+    rememberLogicalId(vcpu);
+  }
   else return false;
   atomicStore(cpu.command, Command.NONE);
   while (cpu.held !== 0 && atomicLoad(holding) !== 0) pause();

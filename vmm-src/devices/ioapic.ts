@@ -46,6 +46,26 @@ function writeReal(register: u32, value: u32): void {
   store32(base + u64(IOAPIC_WINDOW), value);
 }
 
+/** The real IOAPIC's registers, for the instance that holds it and is looked at. */
+export function selectedRegister(): u32 {
+  return load32(base) & 0xff;
+}
+
+export function writeRealIoapic(offset: u32, value: u32): void {
+  store32(base + u64(offset), value);
+}
+
+/** Half of a real redirection entry: 0 the low word. Changes the selection. */
+export function readRealEntry(pin: u32, half: u32): u32 {
+  return readReal(IOAPIC_TABLE + 2 * pin + half);
+}
+
+/** Writes a real redirection entry, only the halves that change. Changes the selection. */
+export function writeRealEntry(pin: u32, low: u32, high: u32): void {
+  if (readRealEntry(pin, 1) !== high) writeReal(IOAPIC_TABLE + 2 * pin + 1, high);
+  if (readRealEntry(pin, 0) !== low) writeReal(IOAPIC_TABLE + 2 * pin, low);
+}
+
 /** The redirection entry of a pin. */
 export function ioapicEntry(pin: u32): u64 {
   return ioapic.entries[pin];

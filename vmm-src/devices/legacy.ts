@@ -23,12 +23,19 @@ const RTC_DATA: u16 = 0x71;
 const RTC_REGISTER_A: u8 = 0xa;
 const RTC_UPDATING: u8 = 0x80;
 const RTC_REGISTER_C: u8 = 0xc;
+export const KEYBOARD_DATA: u16 = 0x60;
 export const KEYBOARD_COMMAND: u16 = 0x64;
+/** Commands F0 to FF pulse the output lines whose bit is 0; line 0 resets the processor. D1: the next data byte is the output port. */
+const KEYBOARD_PULSE: u8 = 0xf1;
+const KEYBOARD_PULSE_RESET: u8 = 0xf0;
+const KEYBOARD_OUTPUT_PORT: u8 = 0xd1;
+/** System control port A: bit 0 resets the processor. */
+export const FAST_RESET: u16 = 0x92;
 export const KEYBOARD_RESET: u8 = 0xfe;
 export const RESET_CONTROL: u16 = 0xcf9;
 export const RESET_CPU: u8 = 6;
 const RESET_CPU_BIT: u8 = 4;
-const SLEEP_ENABLE: u16 = 0x2000;
+const SLEEP_ENABLE: u8 = 0x20;
 const SCI_ENABLE: u8 = 1;
 /** PIT input clock in Hz, and nanoseconds in a second. */
 const PIT_HZ: u64 = 1193182n;
@@ -126,7 +133,7 @@ function writePitCount(value: u8): void {
   legacy.pitHighNext = !legacy.pitHighNext;
 }
 
-function writeByte(port: u16, value: u8): PortEvent {
+function writeByte(port: u16, value: u8): void {
   if (port >= COM1 && port < COM1 + UART_PORTS) uartWrite(u32(port - COM1), value);
   else writeAcpi(port, value);
   switch (port) {
@@ -138,11 +145,8 @@ function writeByte(port: u16, value: u8): PortEvent {
     case PORT_61: legacy.port61 = value; break;
     case RTC_INDEX: legacy.rtcIndex = value & 0x7f; break;
     case RTC_DATA: legacy.rtc[legacy.rtcIndex & 127] = value; break;
-    case KEYBOARD_COMMAND: if (value === KEYBOARD_RESET) return PortEvent.RESET; break;
-    case RESET_CONTROL: if ((value & RESET_CPU_BIT) !== 0) return PortEvent.RESET; break;
     default: break;
   }
-  return PortEvent.NONE;
 }
 
 /** A shadowed read of `size` bytes (1, 2 or 4). */
@@ -160,26 +164,47 @@ export function shadowOut(port: u16, size: u32, value: u32): PortEvent {
     return PortEvent.NONE;
   }
   if (isSleepRequest(port, size, value)) return PortEvent.POWEROFF;
-  let event: PortEvent = PortEvent.NONE;
-  for (let i: u32 = 0; i < size; i++) {
-    const one = writeByte(port + wrapU16(i), wrapU8(value >> (8 * i)));
-    if (one !== PortEvent.NONE) event = one;
+  if (isResetRequest(port, size, value)) return PortEvent.RESET;
+  for (let i: u32 = 0; i < size; i++) writeByte(port + wrapU16(i), wrapU8(value >> (8 * i)));
+  return PortEvent.NONE;
+}
+
+/** SLP_EN is in the second byte of PM1 control (ACPI 6.5, 4.8.3.2.1). */
+function isSleepByte(port: u16, value: u8): boolean {
+  const isControl = (platform.pm1aControl !== 0 && port === platform.pm1aControl + 1)
+    || (platform.pm1bControl !== 0 && port === platform.pm1bControl + 1);
+  return isControl && (value & SLEEP_ENABLE) !== 0;
+}
+
+/** The last command to the real keyboard controller. */
+let keyboardCommand: u8 = 0;
+
+function isResetByte(port: u16, value: u8): boolean {
+  if (port === KEYBOARD_COMMAND) {
+    keyboardCommand = value;
+    return (value & KEYBOARD_PULSE) === KEYBOARD_PULSE_RESET;
   }
-  return event;
+  if (port === KEYBOARD_DATA) return keyboardCommand === KEYBOARD_OUTPUT_PORT && (value & 1) === 0;
+  if (port === FAST_RESET) return (value & 1) !== 0;
+  if (port === RESET_CONTROL) return (value & RESET_CPU_BIT) !== 0;
+  return port !== 0 && port === platform.reset && value === platform.resetValue;
 }
 
-/** Whether a write enters an ACPI sleep state: SLP_EN of PM1 control (ACPI 6.5, 4.8.3.2.1). */
+/** Whether a write of `size` bytes enters an ACPI sleep state. */
 export function isSleepRequest(port: u16, size: u32, value: u32): boolean {
-  if (size < 2) return false;
-  const isControl = port !== 0 && (port === platform.pm1aControl || port === platform.pm1bControl);
-  return isControl && (wrapU16(value) & SLEEP_ENABLE) !== 0;
+  for (let i: u32 = 0; i < size; i++) {
+    if (isSleepByte(port + wrapU16(i), wrapU8(value >> (8 * i)))) return true;
+  }
+  return false;
 }
 
-/** Whether a write resets the machine. */
-export function isResetRequest(port: u16, value: u32): boolean {
-  if (port === KEYBOARD_COMMAND) return wrapU8(value) === KEYBOARD_RESET;
-  if (port === RESET_CONTROL) return (wrapU8(value) & RESET_CPU_BIT) !== 0;
-  return port !== 0 && port === platform.reset && wrapU8(value) === platform.resetValue;
+/** Whether a write of `size` bytes resets the machine. 32 bits at CF8 are a configuration address, whatever its bytes. */
+export function isResetRequest(port: u16, size: u32, value: u32): boolean {
+  if (port === CONFIG_ADDRESS && size === 4) return false;
+  for (let i: u32 = 0; i < size; i++) {
+    if (isResetByte(port + wrapU16(i), wrapU8(value >> (8 * i)))) return true;
+  }
+  return false;
 }
 
 /** Writes the shadows into the real devices. */

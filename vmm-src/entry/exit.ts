@@ -6,6 +6,7 @@ import {
   ABI_VERSION, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
 } from '../abi.ts';
 import { Command, EXIT_MASK, RAX, RBX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { isX2apic } from '../cpu/local-apic.ts';
 import { finishOrder, hasOrder, takeOrder } from '../cpu/kick.ts';
 import {
   advance, deliverPendingNmi, guestCpl, guestCr4, guestRegister, guestRip, injectGp, injectUd, reinjectInterrupted, writeGuestCr0,
@@ -17,23 +18,25 @@ import { record } from '../events.ts';
 import { leaveAndHalt } from '../instance/capture.ts';
 import { handleHypercall } from '../instance/hypercall.ts';
 import { handleIo } from '../instance/io.ts';
-import { instanceOf, isSharedMsr } from '../instance/instance.ts';
+import { X2APIC_ICR, instanceOf, isSharedMsr } from '../instance/instance.ts';
 import { writeX2apicIcr } from '../instance/ipi.ts';
 import { handleEptViolation } from '../instance/mmio.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
 import { CpuidResult, cpuid, vmread, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
-import { X2APIC_MSR_BASE } from '../machine/msr.ts';
 import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_LA57, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
 import { EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, Vmcs } from '../machine/vmcs.ts';
 import { panic } from './panic.ts';
 
 const CPUID_FEATURES: u32 = 1;
 const CPUID_EXTENDED_FEATURES: u32 = 7;
-const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
 /** XCR0: x87 must be set, AVX needs SSE (SDM Vol. 3A, 2.6). */
 const XCR0_X87: u64 = 1n;
 const XCR0_SSE: u64 = 2n;
 const XCR0_AVX: u64 = 4n;
+/** Bound registers, AVX-512 state and tile state come in groups. */
+const XCR0_BOUNDS: u64 = 0x18n;
+const XCR0_AVX512: u64 = 0xe0n;
+const XCR0_TILES: u64 = 0x60000n;
 const CPUID_XSAVE: u32 = 13;
 
 /**
@@ -74,14 +77,24 @@ function lowHalves(high: u64, low: u64): u64 {
   return (high << 32n) | (low & 0xffffffffn);
 }
 
+/** The combinations of state components that XSETBV takes (SDM Vol. 1, 13.3). */
+function isConsistent(xcr0: u64): boolean {
+  const avx = xcr0 & (XCR0_SSE | XCR0_AVX);
+  const avx512 = xcr0 & XCR0_AVX512;
+  const bounds = xcr0 & XCR0_BOUNDS;
+  const tiles = xcr0 & XCR0_TILES;
+  if ((xcr0 & XCR0_X87) === 0n || avx === XCR0_AVX) return false;
+  if (avx512 !== 0n && (avx512 !== XCR0_AVX512 || (xcr0 & XCR0_AVX) === 0n)) return false;
+  return (bounds === 0n || bounds === XCR0_BOUNDS) && (tiles === 0n || tiles === XCR0_TILES);
+}
+
 /** XSETBV exits always; a value that the processor would refuse gets the same #GP here. */
 function handleXsetbv(vcpu: Vcpu): void {
   const value = lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]);
   const supported: CpuidResult = zeroed();
   cpuid(CPUID_XSAVE, 0, supported);
   const allowed = lowHalves(u64(supported.edx), u64(supported.eax));
-  const avxAlone = (value & (XCR0_SSE | XCR0_AVX)) === XCR0_AVX;
-  if (guestCpl() !== 0 || wrapU32(vcpu.registers[RCX]) !== 0 || (value & XCR0_X87) === 0n || (value & ~allowed) !== 0n || avxAlone) {
+  if (guestCpl() !== 0 || wrapU32(vcpu.registers[RCX]) !== 0 || (value & ~allowed) !== 0n || !isConsistent(value)) {
     injectGp();
     return;
   }
@@ -93,13 +106,11 @@ function handleXsetbv(vcpu: Vcpu): void {
 function handleCrAccess(vcpu: Vcpu, qualification: u64): void {
   const value = guestRegister(vcpu, wrapU32(qualification >> 8n) & 15);
   const what: u32 = wrapU32(qualification) & 0x3f;
-  if (what === 0) writeGuestCr0(value);
-  else if (what === 4) writeGuestCr4(vcpu, value);
-  else {
-    injectGp();
-    return;
-  }
-  advance();
+  let written = false;
+  if (what === 0) written = writeGuestCr0(value);
+  else if (what === 4) written = writeGuestCr4(vcpu, value);
+  if (written) advance();
+  else injectGp();
 }
 
 /**
@@ -110,7 +121,7 @@ function handleCrAccess(vcpu: Vcpu, qualification: u64): void {
  */
 function handleWrmsr(vcpu: Vcpu): void {
   const index: u32 = wrapU32(vcpu.registers[RCX]);
-  if (index === X2APIC_ICR) {
+  if (index === X2APIC_ICR && isX2apic()) {
     writeX2apicIcr(vcpu, lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]));
     advance();
     return;

@@ -6,7 +6,8 @@
 import { BootRequest, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
 import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
-import { holdOthers, letGo, orderSwitch } from '../cpu/kick.ts';
+import { holdOthers, letGo, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
+import { trapMsrWrite } from '../cpu/vmx/bitmaps.ts';
 import { flushMemoryMap } from '../cpu/vmx/guest.ts';
 import { EPT_ALL, EPT_EXECUTE, EPT_READ, EPT_TABLES_PER_RANGE, eptTablesFree, mapIdentical, mapRange, resetEpt, unmapRange } from '../cpu/vmx/ept.ts';
 import { resetHpet } from '../devices/hpet.ts';
@@ -21,9 +22,10 @@ import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { readTsc } from '../machine/intrinsics.ts';
 import { PAGE_SIZE, SIZE_2M } from '../machine/registers.ts';
 import { LOW_END, cpuOwner, holdsMemory, moveMemory, setCpuOwner } from '../partition.ts';
-import { knowFunctions } from './capture.ts';
+import { cancelRelease, knowFunctions } from './capture.ts';
 import { setLowBase } from './guest-memory.ts';
-import { closePorts, guardApic, guardMsrs, guardSharedMsrs, instanceOf } from './instance.ts';
+import { confineIoapic } from './ipi.ts';
+import { X2APIC_ICR, closePorts, guardApic, guardMsrs, guardSharedMsrs, instanceOf } from './instance.ts';
 
 /** Kernel and initrd and a little to live on. */
 const MINIMUM_MEMORY: u64 = 0x4000000n;
@@ -86,10 +88,12 @@ function partition(request: BootRequest, parent: u32, child: u32): void {
   closePorts(child);
   guardMsrs(child);
   guardSharedMsrs(child, true);
+  trapMsrWrite(child, X2APIC_ICR, true);
   const instance = instanceOf(child);
   instance.state = InstanceState.RUNNING;
   instance.holdsPlatform = false;
   instance.apicGuarded = true;
+  instance.attached = false;
   instance.startTick = readTsc();
   instance.stopTick = 0n;
 }
@@ -134,6 +138,8 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   if (checked !== Result.OK) return checked;
   knowFunctions(self);
   const start: KernelStart = zeroed();
+  cancelRelease();
+  rememberLogicalId(vcpu);
   holdOthers(self, parent);
   partition(request, parent, child);
   const prepared = prepareKernel(request, start);
@@ -144,5 +150,8 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   record(EventType.GRANTED, child, self.index, u64(ResourceKind.MEMORY), request.memorySize);
   record(EventType.LAUNCHED, child, self.index, start.entry, 0n);
   startCpus(request, child, start);
+  holdOthers(self, parent);
+  confineIoapic(vcpu);
+  letGo();
   return Result.OK;
 }

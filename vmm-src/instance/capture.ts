@@ -125,11 +125,18 @@ export function knowFunctions(self: Cpu): void {
   letGo();
 }
 
-/** Set by the first half of a release: from then on each processor may ask for the second. */
-let releasing: boolean = false;
+/** Processors that may ask for the second half of a release, since the first; bit by number. */
+let releaseMask: u64 = 0n;
 
-export function isReleasing(): boolean {
-  return releasing;
+/** Whether a virtual CPU's processor may be released now. */
+export function mayRelease(vcpu: Vcpu): boolean {
+  const announced = (releaseMask >> u64(cpuOf(vcpu).index) & 1n) !== 0n;
+  return announced && runningInstances() === 1 && instanceOf(vcpu.instance).holdsPlatform;
+}
+
+/** A release that was begun and not followed through is off. */
+export function cancelRelease(): void {
+  releaseMask = 0n;
 }
 
 /**
@@ -142,7 +149,7 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
   const self = cpuOf(vcpu);
   if ((online >> u64(self.index) & 1n) === 0n) return Result.CPU;
   buildTransition(guestCr3());
-  releasing = true;
+  releaseMask = online;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     const cpu = cpus[i];
     if (cpu.state === CpuState.BARE || (online >> u64(i) & 1n) !== 0n) continue;

@@ -15,7 +15,7 @@ import { putInput, takeOutput } from '../devices/uart.ts';
 import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
 import { boot } from './boot.ts';
-import { beginRelease, isReleasing, knowFunctions, release } from './capture.ts';
+import { beginRelease, knowFunctions, mayRelease, release } from './capture.ts';
 import { NO_ADDRESS, guestToHost } from './guest-memory.ts';
 import { instanceOf, isInstance } from './instance.ts';
 import { raiseConsole } from './io.ts';
@@ -86,7 +86,9 @@ function consoleWrite(vcpu: Vcpu): Result {
   if (!hasConsole(vcpu)) return Result.INSTANCE;
   const header = at<ConsoleHeader>(buffer);
   const room: u32 = wrapU32(vcpu.registers[RSI]) - sizeOf<ConsoleHeader>();
-  const count: u32 = header.count < room ? header.count : room;
+  // Read once: another processor of the guest may change it.
+  const wanted: u32 = load32(buffer);
+  const count: u32 = wanted < room ? wanted : room;
   header.count = putInput(buffer + u64(sizeOf<ConsoleHeader>()), count);
   raiseConsole(wrapU32(vcpu.registers[RDX]));
   return Result.OK;
@@ -100,6 +102,9 @@ function bootRequest(vcpu: Vcpu): Result {
 }
 
 function attach(vcpu: Vcpu): Result {
+  const instance = instanceOf(vcpu.instance);
+  if (instance.attached) return Result.OK;
+  instance.attached = true;
   record(EventType.USERSPACE, vcpu.instance, cpuOf(vcpu).index, 0n, 0n);
   return Result.OK;
 }
@@ -128,7 +133,7 @@ export function handleHypercall(vcpu: Vcpu): void {
     return;
   }
   const number = wrapU32(vcpu.registers[RAX]);
-  if (number === HYPERCALL_RELEASE && isReleasing()) {
+  if (number === HYPERCALL_RELEASE && mayRelease(vcpu)) {
     advance();
     release(vcpu);
   }

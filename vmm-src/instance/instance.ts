@@ -12,7 +12,8 @@ import {
 import { PAGE_SIZE } from '../machine/registers.ts';
 import { trapAllPorts, trapMsrWrite, trapPorts } from '../cpu/vmx/bitmaps.ts';
 import { EPT_ALL, EPT_EXECUTE, EPT_READ, mapIdentical, unmapRange } from '../cpu/vmx/ept.ts';
-import { KEYBOARD_COMMAND, RESET_CONTROL } from '../devices/legacy.ts';
+import { ioapicBase } from '../devices/ioapic.ts';
+import { FAST_RESET, KEYBOARD_COMMAND, KEYBOARD_DATA, RESET_CONTROL } from '../devices/legacy.ts';
 import { platform } from '../devices/platform.ts';
 
 export class Instance extends Struct {
@@ -21,13 +22,17 @@ export class Instance extends Struct {
   holdsPlatform: boolean;
   /** Whether its local APIC writes are looked at, because another instance runs. */
   apicGuarded: boolean;
-  padding: u16;
+  /** Its module has made itself known. */
+  attached: boolean;
+  padding: u8;
   startTick: u64;
   stopTick: u64;
 }
 const instances: FixedArray<Instance, 2> = zeroed();
 
-const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
+export const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
+/** MSRs that make the processor write memory by itself, past the instance's map: DS area and PEBS, Intel PT (SDM Vol. 4). */
+const MEMORY_WRITER_MSRS: FixedArray<u32, 5> = [0x3f1, 0x560, 0x561, 0x570, 0x600];
 const VARIABLE_MTRR_MSRS: u32 = 32;
 const FIXED_4K_MTRRS: u32 = 8;
 
@@ -59,7 +64,9 @@ export function openPorts(instance: u32): void {
   if (platform.pm1aControl !== 0) trapPorts(instance, platform.pm1aControl, 2, true);
   if (platform.pm1bControl !== 0) trapPorts(instance, platform.pm1bControl, 2, true);
   if (platform.reset !== 0) trapPorts(instance, platform.reset, 1, true);
+  trapPorts(instance, KEYBOARD_DATA, 1, true);
   trapPorts(instance, KEYBOARD_COMMAND, 1, true);
+  trapPorts(instance, FAST_RESET, 1, true);
   trapPorts(instance, RESET_CONTROL, 1, true);
 }
 
@@ -75,8 +82,9 @@ export function guardMsrs(instance: u32): void {
   trapMsrWrite(instance, IA32_FEATURE_CONTROL, true);
 }
 
-/** Settings of the whole processor package that an instance beside another one does not change. */
+/** Settings of the whole processor package, and of what writes memory unmapped: an instance beside another one does not change them. */
 export function guardSharedMsrs(instance: u32, guard: boolean): void {
+  for (let i: u32 = 0; i < 5; i++) trapMsrWrite(instance, MEMORY_WRITER_MSRS[i], guard);
   trapMsrWrite(instance, IA32_BIOS_UPDT_TRIG, guard);
   trapMsrWrite(instance, IA32_MTRR_DEF_TYPE, guard);
   for (let i: u32 = 0; i < VARIABLE_MTRR_MSRS; i++) trapMsrWrite(instance, IA32_MTRR_PHYSBASE0 + i, guard);
@@ -87,12 +95,15 @@ export function guardSharedMsrs(instance: u32, guard: boolean): void {
 
 /** Whether an MSR is one that guardSharedMsrs guards. */
 export function isSharedMsr(index: u32): boolean {
+  for (let i: u32 = 0; i < 5; i++) {
+    if (MEMORY_WRITER_MSRS[i] === index) return true;
+  }
   return index === IA32_BIOS_UPDT_TRIG || index === IA32_MTRR_DEF_TYPE
     || (index >= IA32_MTRR_PHYSBASE0 && index < IA32_MTRR_FIX4K_C0000 + FIXED_4K_MTRRS);
 }
 
 /**
- * Guards an instance's interprocessor interrupts. In xAPIC mode the whole register
+ * Guards an instance's interrupts: interprocessor ones, and those of the IOAPIC, if it holds that. In xAPIC mode the whole register
  * page is write-protected, which costs about two exits a timer tick; in x2APIC
  * mode only the ICR exits. Alone on the machine an instance is not guarded.
  */
@@ -100,6 +111,7 @@ export function guardApic(instance: u32, guard: boolean): void {
   instanceOf(instance).apicGuarded = guard;
   const permissions: u64 = guard ? EPT_READ | EPT_EXECUTE : EPT_ALL;
   mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, permissions);
+  if (instanceOf(instance).holdsPlatform) mapIdentical(instance, ioapicBase(), PAGE_SIZE, permissions);
   trapMsrWrite(instance, X2APIC_ICR, guard);
 }
 

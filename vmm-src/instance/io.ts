@@ -63,7 +63,7 @@ function portOut(vcpu: Vcpu, port: u16, size: u32): void {
   }
   const alone = runningInstances() < 2;
   if (!alone && isSleepRequest(port, size, value)) stopSelf(vcpu, StopReason.POWEROFF);
-  else if (!alone && isResetRequest(port, value)) stopSelf(vcpu, StopReason.RESET);
+  else if (!alone && isResetRequest(port, size, value)) stopSelf(vcpu, StopReason.RESET);
   else {
     realOut(port, size, value);
     advance();

@@ -7,12 +7,13 @@ import { CpuState, EventType, MAX_CPUS } from '../abi.ts';
 import { Vcpu, cpuOf, cpus } from '../cpu/cpu.ts';
 import { isX2apic, sendIpi, sendSelf, writeApic } from '../cpu/local-apic.ts';
 import { guestRip } from '../cpu/vmx/guest.ts';
+import { IOAPIC_PINS, readRealEntry, selectedRegister, writeRealEntry, writeRealIoapic } from '../devices/ioapic.ts';
 import { retireTick } from '../devices/tick.ts';
 import { record } from '../events.ts';
 import {
   APIC_ICR_HIGH, APIC_ICR_LOW, APIC_LDR, APIC_LVT_TIMER, ICR_LEVEL, ICR_ASSERT, ICR_LOGICAL, ICR_MODE, ICR_MODE_FIXED,
   ICR_MODE_INIT, ICR_MODE_LOWEST, ICR_MODE_NMI, ICR_MODE_STARTUP, ICR_SHORTHAND, ICR_SHORTHAND_ALL, ICR_SHORTHAND_SELF,
-  ICR_VECTOR, LVT_MASKED,
+  ICR_VECTOR, IOAPIC_SELECT, IOAPIC_TABLE, IOAPIC_WINDOW, LVT_MASKED,
 } from '../machine/apic.ts';
 import { cpuOwner } from '../partition.ts';
 import { instanceOf } from './instance.ts';
@@ -67,6 +68,63 @@ function deliver(vcpu: Vcpu, command: u32, destination: u32): void {
   if (!found && !broadcast) {
     record(EventType.IPI_VIOLATION, vcpu.instance, self, (u64(destination) << 32n) | u64(command), guestRip());
   }
+}
+
+/** Redirection entry (82093AA): mode in bits 8-10, logical in 11, destination in 56-63. Fixed, lowest priority and NMI are interrupts; the rest stops processors. */
+function isAllowedEntry(instance: u32, low: u32, destination: u32): boolean {
+  const mode: u32 = low & ICR_MODE;
+  if (mode !== ICR_MODE_FIXED && mode !== ICR_MODE_LOWEST && mode !== ICR_MODE_NMI) return false;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const vcpu = cpus[i].vcpu;
+    if (vcpu === null) continue;
+    const named = (low & ICR_LOGICAL) !== 0 ? matchesLogical(vcpu, destination) : cpus[i].apicId === destination;
+    // A logical destination reaches only processors with a logical id, which the other instance's do not have.
+    if (named && cpuOwner(i) === instance) return true;
+  }
+  return false;
+}
+
+/** Bits of a logical destination that are processors of the instance's own. */
+function ownLogical(instance: u32, destination: u32): u32 {
+  let own: u32 = 0;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const vcpu = cpus[i].vcpu;
+    if (vcpu !== null && cpuOwner(i) === instance) own |= vcpu.ldr >> 24;
+  }
+  return destination & own;
+}
+
+const ENTRY_LOGICAL: u32 = ICR_LOGICAL;
+const DESTINATION_SHIFT: u32 = 24;
+
+/** Writes a redirection entry as far as it stays within the instance; masked and recorded otherwise. */
+function writeOwnEntry(vcpu: Vcpu, pin: u32, low: u32, high: u32): void {
+  const instance = vcpu.instance;
+  let destination: u32 = high >> DESTINATION_SHIFT;
+  if ((low & ENTRY_LOGICAL) !== 0) destination = ownLogical(instance, destination);
+  const allowed = (low & LVT_MASKED) !== 0 || isAllowedEntry(instance, low, destination);
+  if (!allowed) record(EventType.IPI_VIOLATION, instance, cpuOf(vcpu).index, (u64(high) << 32n) | u64(low), guestRip());
+  writeRealEntry(pin, allowed ? low : low | LVT_MASKED, destination << DESTINATION_SHIFT);
+}
+
+/** Brings every redirection entry within the instance of `vcpu`, which holds the IOAPIC; its other processors are held. */
+export function confineIoapic(vcpu: Vcpu): void {
+  const register = selectedRegister();
+  for (let pin: u32 = 0; pin < IOAPIC_PINS; pin++) writeOwnEntry(vcpu, pin, readRealEntry(pin, 0), readRealEntry(pin, 1));
+  writeRealIoapic(IOAPIC_SELECT, register);
+}
+
+/** The guest, which holds the IOAPIC, wrote one of its registers beside another instance. */
+export function writeGuardedIoapic(vcpu: Vcpu, offset: u32, value: u32): void {
+  const register = selectedRegister();
+  if (offset !== IOAPIC_WINDOW || register < IOAPIC_TABLE) {
+    writeRealIoapic(offset, value);
+    return;
+  }
+  const pin: u32 = (register - IOAPIC_TABLE) >> 1;
+  if ((register & 1) === 0) writeOwnEntry(vcpu, pin, value, readRealEntry(pin, 1));
+  else writeOwnEntry(vcpu, pin, readRealEntry(pin, 0), value);
+  writeRealIoapic(IOAPIC_SELECT, register);
 }
 
 /** The guest wrote an x2APIC ICR. */

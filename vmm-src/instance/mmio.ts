@@ -5,7 +5,7 @@
  */
 import { EventType, StopReason } from '../abi.ts';
 import { Vcpu, cpuOf } from '../cpu/cpu.ts';
-import { EPT_ALL, isBeyondIdentity, mapIdentical } from '../cpu/vmx/ept.ts';
+import { EPT_ALL, eptTablesFree, isBeyondIdentity, mapIdentical } from '../cpu/vmx/ept.ts';
 import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '../cpu/vmx/guest.ts';
 import { lock, unlock } from '../cpu/kick.ts';
 import { readApic } from '../cpu/local-apic.ts';
@@ -20,9 +20,11 @@ import { PAGE_SIZE, SIZE_1G } from '../machine/registers.ts';
 import { FREE, ownerOf } from '../partition.ts';
 import { fetchInstruction } from './guest-memory.ts';
 import { instanceOf } from './instance.ts';
-import { writeGuardedApic } from './ipi.ts';
+import { writeGuardedApic, writeGuardedIoapic } from './ipi.ts';
 import { stopSelf } from './stop.ts';
 
+/** Tables that device memory mapped on demand leaves for launches and hand-overs. */
+const TABLES_RESERVED: u32 = 40;
 const ALL_ONES: u64 = 0xffffffffffffffffn;
 const PAGE_OFFSET: u64 = PAGE_SIZE - 1n;
 
@@ -34,6 +36,7 @@ function isPage(address: GuestPhysical, page: u64): boolean {
 function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
   if (shadowed && isPage(address, ioapicBase())) return u64(ioapicRead(wrapU32(address & 0xffn)));
+  if (isPage(address, ioapicBase())) return u64(load32(u64(address)));
   if (isPage(address, APIC_DEFAULT_BASE)) return u64(readApic(wrapU32(address & 0xff0n)));
   if (shadowed && isPage(address, platform.hpet)) return hpetRead(wrapU32(address & PAGE_OFFSET), size);
   return truncateTo(ALL_ONES, size);
@@ -45,7 +48,8 @@ function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void 
   if (shadowed && isPage(address, ioapicBase())) {
     ioapicWrite(offset & 0xff, wrapU32(value));
     updateTick();
-  } else if (isPage(address, APIC_DEFAULT_BASE)) writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
+  } else if (isPage(address, ioapicBase())) writeGuardedIoapic(vcpu, offset & 0xff, wrapU32(value));
+  else if (isPage(address, APIC_DEFAULT_BASE)) writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
   else if (shadowed && isPage(address, platform.hpet) && !isCounter(offset)) hpetWrite(offset, size, value);
 }
 
@@ -73,7 +77,7 @@ function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
 
 /** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
 export function handleEptViolation(vcpu: Vcpu, address: GuestPhysical): void {
-  if (isBeyondIdentity(address) && instanceOf(vcpu.instance).holdsPlatform) {
+  if (isBeyondIdentity(address) && instanceOf(vcpu.instance).holdsPlatform && eptTablesFree(vcpu.instance) > TABLES_RESERVED) {
     if (!lock(vcpu)) return;
     mapIdentical(vcpu.instance, address & ~(SIZE_1G - 1n), SIZE_1G, EPT_ALL);
     unlock();

@@ -15,6 +15,7 @@ export const IA32_MTRR_FIX4K_C0000: u32 = 0x268;
 export const IA32_PAT: u32 = 0x277;
 export const IA32_MTRR_DEF_TYPE: u32 = 0x2ff;
 export const IA32_VMX_BASIC: u32 = 0x480;
+export const IA32_VMX_CR4_FIXED1: u32 = 0x489;
 export const IA32_VMX_PROCBASED_CTLS2: u32 = 0x48b;
 export const IA32_VMX_EPT_VPID_CAP: u32 = 0x48c;
 export const IA32_VMX_TRUE_PINBASED_CTLS: u32 = 0x48d;

@@ -3,13 +3,18 @@ export const CR0_PE: u64 = 1n;
 export const CR0_TS: u64 = 8n;
 export const CR0_ET: u64 = 0x10n;
 export const CR0_NE: u64 = 0x20n;
+export const CR0_WP: u64 = 0x10000n;
 export const CR0_NW: u64 = 0x20000000n;
 export const CR0_CD: u64 = 0x40000000n;
 export const CR0_PG: u64 = 0x80000000n;
 
+/** Process-context identifier, with CR4.PCIDE. */
+export const CR3_PCID: u64 = 0xfffn;
+
 export const CR4_PAE: u64 = 0x20n;
 export const CR4_PGE: u64 = 0x80n;
 export const CR4_LA57: u64 = 0x1000n;
+export const CR4_PCIDE: u64 = 0x20000n;
 export const CR4_VMXE: u64 = 0x2000n;
 /** Shadow stacks and branch tracking: the VMM runs without, a guest's settings do not bind it. */
 export const CR4_CET: u64 = 0x800000n;

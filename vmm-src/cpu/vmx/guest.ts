@@ -3,10 +3,13 @@
  * instruction. These act on the current VMCS, so only on the virtual CPU whose
  * exit is being handled. Nothing above cpu/ touches a VMCS field.
  */
+import { CpuState } from '../../abi.ts';
 import { Cpu, RSP, Vcpu, cpuOf } from '../cpu.ts';
-import { invept, invvpid, vmread, vmwrite } from '../../machine/intrinsics.ts';
-import { CR0_NE, CR0_PE, CR0_PG, CR4_VMXE, DEBUGCTL_BTF, RFLAGS_TF, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
-import { EFER_LMA, EFER_LME } from '../../machine/msr.ts';
+import { invept, invvpid, readMsr, vmread, vmwrite } from '../../machine/intrinsics.ts';
+import {
+  CR0_CD, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_WP, CR3_PCID, CR4_CET, CR4_LA57, CR4_PAE, CR4_PCIDE, CR4_VMXE,
+  DEBUGCTL_BTF, RFLAGS_TF, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
+import { EFER_LMA, EFER_LME, IA32_VMX_CR4_FIXED1 } from '../../machine/msr.ts';
 import {
   BLOCKING_BY_STI_OR_MOV_SS, ENTRY_IA32E_GUEST, INTERRUPTION_DELIVER_CODE, INTERRUPTION_REINJECT, INTERRUPTION_TYPE_EXCEPTION,
   INTERRUPTION_TYPE_NMI, INTERRUPTION_VALID, PENDING_DEBUG_BS, PIN_PREEMPTION_TIMER, PROCESSOR_MONITOR_TRAP_FLAG,
@@ -113,6 +116,8 @@ function setMonitorTrap(on: boolean): void {
 export function deliverNmi(vcpu: Vcpu): void {
   const cpu: Cpu = cpuOf(vcpu);
   atomicStore(cpu.nmiCount, 0);
+  // A processor that waits for its SIPI takes none, and VM entry refuses one there.
+  if (cpu.state !== CpuState.RUNNING) return;
   if ((vmread(Vmcs.VM_ENTRY_INTERRUPTION_INFO) & u64(INTERRUPTION_VALID)) === 0n) {
     vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_NMI | VECTOR_NMI));
     return;
@@ -136,24 +141,42 @@ export function undeliveredNmis(vcpu: Vcpu): u32 {
   return vcpu.nmiPending + (isNmi ? 1 : 0);
 }
 
-/** A MOV to CR0 that changes NE, which VMX keeps set. Follows the mode switch that PG means. */
-export function writeGuestCr0(value: u64): void {
+/**
+ * A MOV to CR0 that changes NE, which VMX keeps set. Follows the mode switch that
+ * PG means. False where the processor would refuse the value (SDM Vol. 2B, MOV to
+ * control registers), since VM entry would too.
+ */
+export function writeGuestCr0(value: u64): boolean {
+  const noProtection = (value & CR0_PG) !== 0n && (value & CR0_PE) === 0n;
+  const noCacheRules = (value & CR0_NW) !== 0n && (value & CR0_CD) === 0n;
+  if ((value >> 32n) !== 0n || noProtection || noCacheRules) return false;
+  if ((value & CR0_PG) === 0n && (guestIs64Bit() || (vmread(Vmcs.GUEST_CR4) & CR4_PCIDE) !== 0n)) return false;
+  const enters64 = (value & CR0_PG) !== 0n && (vmread(Vmcs.GUEST_EFER) & EFER_LME) !== 0n;
+  if (enters64 && (vmread(Vmcs.GUEST_CR4) & CR4_PAE) === 0n) return false;
   const before = vmread(Vmcs.GUEST_CR0);
   vmwrite(Vmcs.CR0_SHADOW, value);
   vmwrite(Vmcs.GUEST_CR0, value | CR0_NE);
-  if (((before ^ value) & CR0_PG) === 0n) return;
+  if (((before ^ value) & CR0_PG) === 0n) return true;
   const efer = vmread(Vmcs.GUEST_EFER);
   const long = (value & CR0_PG) !== 0n && (efer & EFER_LME) !== 0n;
   const entry = vmread(Vmcs.VM_ENTRY_CONTROLS);
   vmwrite(Vmcs.GUEST_EFER, long ? efer | EFER_LMA : efer & ~EFER_LMA);
   vmwrite(Vmcs.VM_ENTRY_CONTROLS, long ? entry | u64(ENTRY_IA32E_GUEST) : entry & ~u64(ENTRY_IA32E_GUEST));
+  return true;
 }
 
-/** A MOV to CR4 that changes VMXE: the guest sees what it wrote, the processor keeps VMXE. */
-export function writeGuestCr4(vcpu: Vcpu, value: u64): void {
+/** A MOV to CR4 that changes VMXE: the guest sees what it wrote, the processor keeps VMXE. False where the processor would refuse the value. */
+export function writeGuestCr4(vcpu: Vcpu, value: u64): boolean {
+  const long = (vmread(Vmcs.GUEST_EFER) & EFER_LMA) !== 0n;
+  const changed: u64 = value ^ vmread(Vmcs.GUEST_CR4);
+  if ((value & ~readMsr(IA32_VMX_CR4_FIXED1)) !== 0n) return false;
+  if (long && ((value & CR4_PAE) === 0n || (changed & CR4_LA57) !== 0n)) return false;
+  if ((value & CR4_PCIDE) !== 0n && (!long || ((changed & CR4_PCIDE) !== 0n && (guestCr3() & CR3_PCID) !== 0n))) return false;
+  if ((value & CR4_CET) !== 0n && (vmread(Vmcs.GUEST_CR0) & CR0_WP) === 0n) return false;
   vmwrite(Vmcs.CR4_SHADOW, value);
   vmwrite(Vmcs.GUEST_CR4, value | CR4_VMXE);
   invvpid(vpidOf(vcpu));
+  return true;
 }
 
 /** Forgets what this processor has cached of the instance's memory map. */
