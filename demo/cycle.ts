@@ -21,6 +21,8 @@ export interface Cycle {
   timeline: Timeline;
   cpus: number;
   tscKhz: number;
+  /** The hypervisor that CPUID showed before anything began; "" on a bare machine. */
+  beneath: string;
   /** OS 2's memory before it had OS 1's. */
   firstMemory: number;
   service1: Service;
@@ -48,7 +50,7 @@ export const mebibytes = (bytes: number) => `${grouped(bytes / (1 << 20))} MiB`;
 
 /** From OS 1 on a bare machine to OS 2 on a bare machine. The machine is in its BIOS or boots already. */
 export async function runCycle(machine: Machine, screen: Screen, timeline: Timeline, cpus: number): Promise<Cycle> {
-  await boot(machine, screen);
+  const beneath = await boot(machine, screen);
   const tscKhz = await capture(machine, screen, timeline);
   await launch(machine, screen, timeline, cpus);
   const service1 = await serveWhileOs2Boots(machine, screen, timeline, tscKhz);
@@ -57,22 +59,24 @@ export async function runCycle(machine: Machine, screen: Screen, timeline: Timel
   if (handover.cpus !== cpus) throw new UserError(`OS 2 has taken the machine, but only ${handover.cpus} of ${cpus} CPUs are online; its kernel log ends with\n${await run(machine, "dmesg | tail -n 20")}`);
   const service2 = await serveWhileOs1Stops(machine, screen, timeline, tscKhz);
   await vanish(machine, screen, timeline);
-  return { machine, screen, timeline, cpus, tscKhz, firstMemory: handover.memory_before, service1, service2 };
+  return { machine, screen, timeline, cpus, tscKhz, beneath, firstMemory: handover.memory_before, service1, service2 };
 }
 
 async function addEvents(machine: Machine, timeline: Timeline): Promise<void> {
   timeline.add(await runJson<VmmEvent>(machine, "understudy events --json"));
 }
 
-async function boot(machine: Machine, screen: Screen): Promise<void> {
+async function boot(machine: Machine, screen: Screen): Promise<string> {
   const release = await screen.step("OS 1", "boots", async () => {
     await machine.expect(/os1# /, 300 * seconds);
     return (await run(machine, "uname -r")).trim();
   });
   const ticks = Number(await run(machine, "ticks"));
-  screen.line({ who: "OS 1", what: "has booted, on a bare machine", detail: `Linux ${release}, CPUs ${await run(machine, "cat /sys/devices/system/cpu/online")}`, ticks });
+  const [cpuid] = await runJson<{ name: string }>(machine, "cpuid-bench");
+  screen.line({ who: "OS 1", what: `has booted, ${cpuid!.name ? `beneath it ${cpuid!.name}` : "on a bare machine"}`, detail: `Linux ${release}, CPUs ${await run(machine, "cat /sys/devices/system/cpu/online")}`, ticks });
   await screen.step("OS 1", "starts its service", () => run(machine, startService("OS 1"), 60 * seconds));
   screen.line({ who: "OS 1", what: "serves", detail: "a web server, and a client that asks it all the time" });
+  return cpuid!.name;
 }
 
 async function capture(machine: Machine, screen: Screen, timeline: Timeline): Promise<number> {
