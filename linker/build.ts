@@ -16,7 +16,7 @@ const out = process.argv[2] ?? join(root, "build/vmm");
 const C_FLAGS = [
   "-std=gnu11", "-ffreestanding", "-fPIE", "-fvisibility=hidden", "-mgeneral-regs-only", "-mno-red-zone", "-fno-jump-tables",
   "-fno-strict-aliasing", "-fno-delete-null-pointer-checks", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fwrapv",
-  "-O2", "-g", "-fcallgraph-info=su", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-I", root, "-I", out,
+  "-O2", "-g", "-fcallgraph-info=su", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-I", root, "-I", out,
 ];
 const PAGE = 4096;
 const CRC_OFFSET = 12;
@@ -47,7 +47,7 @@ function isFresh(target: string): boolean {
 function proveStack(): void {
   run(process.execPath, [
     "--import", "tsx", "compiler/cli.ts", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "8192",
-    "--pushed", "enter=32", "enterFailed=16", "acknowledgeInterrupt=112", "onException=64",
+    "--pushed", "enter=32", "enterFailed=24", "acknowledgeInterrupt=120", "onException=72",
     "--asm", ...["exitStub", "exceptionStubs", "nmiStub", "releaseNmiStub", "interruptStub", "imageBase", "imageTextEnd"].map((name) => `${name}=8`),
     "leaveVmx=64",
     "--nested", "acknowledgeInterrupt", "onException",
