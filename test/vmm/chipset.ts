@@ -4,7 +4,7 @@ import type { Machine } from "./machine.ts";
 /** What an IOAPIC of 24 pins holds (82093AA). */
 export class Ioapic {
   select = 0;
-  readonly registers = new Map<number, number>([[0, 0x2000000], [1, 0x170020]]);
+  readonly registers = new Map<number, number>([[0, 0x2000000], [1, 0x170020], ...Array.from({ length: 24 }, (_, pin): [number, number] => [0x10 + 2 * pin, 0x10000])]);
   /** Table registers in the order in which they were written. */
   readonly writes: { register: number; value: number }[] = [];
 
