@@ -4,8 +4,8 @@ import { dialect } from "./compiler/vitest-plugin.ts";
 const minutes = 60_000;
 
 /**
- * Two projects: `unit` runs anywhere in seconds; `machine` boots whole machines in emulators,
- * one at a time, because each keeps a core or two busy for minutes.
+ * Two projects: first `unit`, which runs anywhere within a minute, then `machine`, which boots whole
+ * machines in emulators, one at a time, because each keeps a core or two busy for minutes.
  */
 export default defineConfig({
   test: {
@@ -16,6 +16,10 @@ export default defineConfig({
           name: "unit",
           include: ["**/*.test.ts"],
           exclude: ["node_modules/**", "build/**", "test/machine/**"],
+          // Many compile the dialect, some with gcc: seconds each on a busy machine.
+          testTimeout: 2 * minutes,
+          hookTimeout: 2 * minutes,
+          sequence: { groupOrder: 0 },
         },
       },
       {
@@ -23,6 +27,7 @@ export default defineConfig({
           name: "machine",
           include: ["test/machine/**/*.test.ts"],
           fileParallelism: false,
+          sequence: { groupOrder: 1 },
           testTimeout: 10 * minutes,
           hookTimeout: 10 * minutes,
         },
