@@ -19,6 +19,13 @@ compileVmm("entry/main.ts");
 /** Two instances: the first on processor 0, the second on 1 and 2. */
 const pair = (): Vmm => booted({ apicIds: IDS }, 0b110n);
 
+/** Which processors have forgotten what they knew of an instance's map by the end of a call that succeeds. */
+function flushedBy(vmm: Vmm, cpus: number[], instance: number, call: () => number): boolean[] {
+  vmm.machine.processors.forEach(({ flushes }) => { flushes.length = 0; });
+  expect(call()).toBe(OK);
+  return cpus.map((cpu) => vmm.machine.processors[cpu]!.flushes.includes(`ept ${vmm.call.eptPointer!(instance).toString(16)}`));
+}
+
 describe("a boot", () => {
   test("starts the first processor at the kernel's 64-bit entry, with its boot parameters and nothing else", () => {
     const vmm = pair();
@@ -65,10 +72,7 @@ describe("a boot", () => {
 
   test("makes every processor of the first instance forget the old map before it goes on", () => {
     const vmm = Vmm.captured({ apicIds: IDS });
-    const pointer = `ept ${vmm.call.eptPointer!(1).toString(16)}`;
-    vmm.machine.processors.forEach(({ flushes }) => { flushes.length = 0; });
-    expect(boot(vmm, { cpuMask: 0b100n })).toBe(OK);
-    expect([0, 1].map((cpu) => vmm.machine.processors[cpu]!.flushes.includes(pointer))).toEqual([true, true]);
+    expect(flushedBy(vmm, [0, 1], 1, () => boot(vmm, { cpuMask: 0b100n }))).toEqual([true, true]);
     expect(states(vmm)).toEqual([RUNNING, RUNNING, RUNNING]);
   });
 
@@ -270,6 +274,12 @@ describe("give-back", () => {
     expect(vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n })).toBe(vmm.result.INSTANCE);
   });
 
+  test("makes every processor of the first instance forget the old map", () => {
+    const vmm = booted({ apicIds: IDS }, 0b100n);
+    vmm.hypercall(0, HYPERCALL.STOP, { rdx: 2n });
+    expect(flushedBy(vmm, [0, 1], 1, () => vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n }))).toEqual([true, true]);
+  });
+
   test("lets the first kernel start the processors again by SIPI", () => {
     const vmm = stopped();
     vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n });
@@ -318,6 +328,14 @@ describe("take-over", () => {
     expect(reachable(vmm, 2, 0n, MIB, BUFFER, BASE, BASE + SIZE - 1n, 4n * GIB, IOAPIC, HPET, APIC)).toEqual(Array(9).fill("same 7"));
     expect(reachable(vmm, 2, REGION, REGION + REGION_SIZE - 1n)).toEqual([null, null]);
     expect(vmm.events(from).map(({ type, a }) => [type, a])).toEqual([["GRANTED", 2n], ["GRANTED", 4n], ...Array(5).fill(["GRANTED", 3n]), ["GRANTED", 1n]]);
+  });
+
+  test("makes every processor of the second instance forget the old map", () => {
+    const vmm = alone();
+    vmm.machine.deliver(vmm.machine.processors[1]!, 2, 0x4600 | 0x9a);
+    vmm.hypercall(1, HYPERCALL.ATTACH);
+    expect(states(vmm)).toEqual([PARKED, RUNNING, RUNNING]);
+    expect(flushedBy(vmm, [1, 2], 2, () => vmm.hypercall(1, HYPERCALL.TAKE))).toEqual([true, true]);
   });
 
   test("writes what the second kernel has set into the real devices", () => {
