@@ -251,7 +251,9 @@ describe("two instances on one machine", () => {
     test("OS 2's port writes do not reach OS 1's devices", async () => {
       // Interrupt masks, port 61, the second serial port's settings, the disk.
       const ports = [0x21, 0xa1, 0x61, 0x2fb, 0x1f2];
-      const look = async () => (await system.attack(1, ...ports.map((port) => `in 1 ${hex(port)}`))).map(({ value }) => value);
+      // Bit 4 of port 61 toggles by itself.
+      const steady = ~0x10n;
+      const look = async () => (await system.attack(1, ...ports.map((port) => `in 1 ${hex(port)}`))).map(({ value }) => (value as bigint) & steady);
       const before = await look();
       await system.attack(2, ...ports.map((port) => `out 1 ${hex(port)} 0x5a`));
       expect(await look()).toEqual(before);
@@ -313,7 +315,7 @@ describe("two instances on one machine", () => {
     test("that spins with its interrupts off", () => expectStops("spin"));
     test("that does nothing but hypercalls and breaches", () => expectStops(`storm ${hex(memory[1])}`));
     test("that has sent itself an INIT", async () => {
-      await system.run(`ask 2 '${icr(1, init)}' >/dev/null & usleep 200000; kill $!`);
+      await system.run(`ask 2 '${icr(1, init)}' >/dev/null & usleep 200000; kill $! 2>/dev/null; true`);
       await expectGone();
     });
   });
