@@ -80,7 +80,6 @@ vmm_entry_window_end:
 	jmp entry_failed
 
 rare_exit:
-	mov dword [rbx + Vcpu.launched], 1
 	mov [rbx + SAVED(RBP_)], rbp
 	mov [rbx + SAVED(12)], r12
 	mov [rbx + SAVED(13)], r13

@@ -5,10 +5,10 @@
  * reaches the guest.
  */
 import { CpuState, MAX_CPUS } from '../abi.ts';
-import { APIC_LDR, ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
+import { APIC_ICR_HIGH, APIC_LDR, ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
 import { pause } from '../machine/intrinsics.ts';
 import { Command, Cpu, Vcpu, cpuOf, cpus } from './cpu.ts';
-import { ownApicId, readApic, sendIpi } from './local-apic.ts';
+import { isX2apic, ownApicId, readApic, sendIpi } from './local-apic.ts';
 import { flushMemoryMap } from './vmx/guest.ts';
 
 let lockHeld: u32 = 0;
@@ -56,10 +56,11 @@ export function orderLeave(cpu: Cpu): void {
   order(cpu, Command.LEAVE);
 }
 
-/** Keeps what the kernel has put into the real LDR, before its writes to it are looked at. */
+/** Keeps what the kernel has put into the real LDR and ICR, before its writes to them are looked at. */
 export function rememberLogicalId(vcpu: Vcpu): void {
   const real = readApic(APIC_LDR);
   if (real !== 0) vcpu.ldr = real;
+  if (!isX2apic()) vcpu.icrHigh = readApic(APIC_ICR_HIGH);
 }
 
 /** Whether the order that made `cpu` exit is one that it can carry out and go on as before. */
@@ -72,7 +73,11 @@ function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
   }
   else return false;
   atomicStore(cpu.command, Command.NONE);
-  while (cpu.held !== 0 && atomicLoad(holding) !== 0) pause();
+  while (cpu.held !== 0 && atomicLoad(holding) !== 0) {
+    // Let go and held again, faster than it was seen here.
+    if (atomicLoad(cpu.command) === Command.HOLD) atomicStore(cpu.command, Command.NONE);
+    pause();
+  }
   if (command === Command.HOLD) flushMemoryMap(vcpu);
   cpu.held = 0;
   return true;

@@ -48,11 +48,12 @@ const CPUID_XSAVE: u32 = 13;
 function handleCpuid(vcpu: Vcpu): void {
   const result: CpuidResult = zeroed();
   const leaf: u32 = wrapU32(vcpu.registers[RAX]);
-  cpuid(leaf, wrapU32(vcpu.registers[RCX]), result);
+  const subleaf: u32 = wrapU32(vcpu.registers[RCX]);
+  cpuid(leaf, subleaf, result);
   if (leaf === CPUID_FEATURES) {
     result.ecx &= ~CPUID_1_ECX_OSXSAVE;
     if ((guestCr4() & CR4_OSXSAVE) !== 0n) result.ecx |= CPUID_1_ECX_OSXSAVE;
-  } else if (leaf === CPUID_EXTENDED_FEATURES) {
+  } else if (leaf === CPUID_EXTENDED_FEATURES && subleaf === 0) {
     result.ecx &= ~(CPUID_7_ECX_OSPKE | CPUID_7_ECX_LA57);
     if ((guestCr4() & CR4_PKE) !== 0n) result.ecx |= CPUID_7_ECX_OSPKE;
   } else if (leaf === CPUID_SIGNATURE) {
@@ -231,6 +232,7 @@ export function handleRareExit(vcpu: Vcpu): Vcpu {
 export function handleExit(vcpu: Vcpu): boolean {
   const reason: u32 = wrapU32(vmread(Vmcs.EXIT_REASON) & EXIT_REASON_BASIC);
   vcpu.exits[reason & EXIT_MASK]++;
+  vcpu.launched = 1;
   if (reason !== ExitReason.CPUID) return false;
   handleCpuid(vcpu);
   return true;

@@ -49,7 +49,10 @@ export function checkRequest(request: BootRequest, parent: u32, self: Cpu): Resu
   if (instanceOf(otherInstance(parent)).state === InstanceState.RUNNING) return Result.BUSY;
   if (!instanceOf(parent).holdsPlatform) return Result.INSTANCE;
   const aligned = ((request.memoryBase | request.memorySize) & (SIZE_2M - 1n)) === 0n;
-  if (!aligned || request.memoryBase < LOW_END) return Result.MEMORY;
+  // The tables that the kernel starts on, and some of ACPI's pointers, reach 4 GiB.
+  const reach: u64 = 0x100000000n;
+  if (!aligned || request.memoryBase < LOW_END || request.memoryBase >= reach) return Result.MEMORY;
+  if (request.memorySize > reach - request.memoryBase) return Result.MEMORY;
   if (!holdsMemory(parent, request.memoryBase, request.memorySize)) return Result.MEMORY;
   if (request.memorySize < MINIMUM_MEMORY) return Result.TOO_SMALL;
   const usable = checkCpus(request, parent, self);

@@ -77,7 +77,8 @@ function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
 
 /** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
 export function handleEptViolation(vcpu: Vcpu, address: GuestPhysical): void {
-  if (isBeyondIdentity(address) && instanceOf(vcpu.instance).holdsPlatform && eptTablesFree(vcpu.instance) > TABLES_RESERVED) {
+  const owner = ownerOf(u64(address));
+  if (isBeyondIdentity(address) && (owner === FREE || owner === vcpu.instance) && instanceOf(vcpu.instance).holdsPlatform && eptTablesFree(vcpu.instance) > TABLES_RESERVED) {
     if (!lock(vcpu)) return;
     mapIdentical(vcpu.instance, address & ~(SIZE_1G - 1n), SIZE_1G, EPT_ALL);
     unlock();

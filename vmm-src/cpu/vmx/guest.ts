@@ -109,7 +109,8 @@ function setMonitorTrap(on: boolean): void {
 
 /**
  * Hands an NMI that arrived in the VMM to the guest. When another event already
- * waits for the next entry, the NMI follows one instruction boundary later.
+ * waits for the next entry, or STI or MOV SS blocks it, it follows one instruction
+ * boundary later.
  * Called by the exit stub with every VM entry that finds Cpu.nmiCount set.
  * @entry
  */
@@ -118,7 +119,9 @@ export function deliverNmi(vcpu: Vcpu): void {
   atomicStore(cpu.nmiCount, 0);
   // A processor that waits for its SIPI takes none, and VM entry refuses one there.
   if (cpu.state !== CpuState.RUNNING) return;
-  if ((vmread(Vmcs.VM_ENTRY_INTERRUPTION_INFO) & u64(INTERRUPTION_VALID)) === 0n) {
+  const isBusy = (vmread(Vmcs.VM_ENTRY_INTERRUPTION_INFO) & u64(INTERRUPTION_VALID)) !== 0n;
+  const isBlocked = (vmread(Vmcs.GUEST_INTERRUPTIBILITY) & BLOCKING_BY_STI_OR_MOV_SS) !== 0n;
+  if (!isBusy && !isBlocked) {
     vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_NMI | VECTOR_NMI));
     return;
   }
