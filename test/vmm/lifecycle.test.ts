@@ -120,6 +120,18 @@ describe("the second instance", () => {
     expect(vmm.events(7n)).toEqual([]);
   });
 
+  test("reads the real HPET; what it writes there is kept, but for the counter, which is nobody's to set", () => {
+    const vmm = pair();
+    vmm.chipset.hpet.registers.set(0xf0n, 0x1234_5678n);
+    store(vmm, 1, HPET + 0x100n, 0x2c);
+    store(vmm, 1, HPET + 0xf0n, 0);
+    expect([load(vmm, 1, HPET), load(vmm, 1, HPET + 0xf0n), load(vmm, 1, HPET + 0x100n)]).toEqual([0x8086a201n, 0x1234_5678n, 0n]);
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect(vmm.chipset.hpet.writes).toEqual([]);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect(vmm.chipset.hpet.writes).toEqual([{ offset: 0x100n, value: 0x2cn }]);
+  });
+
   test.each([["RAM of the first instance", BUFFER], ["the VMM's region", REGION + 0x1000n], ["the last byte before its range", BASE - 4n]])("reads ones from %s, writes nothing, and is recorded", (_what, address) => {
     const vmm = pair();
     const before = vmm.machine.memory.read(address, 4);

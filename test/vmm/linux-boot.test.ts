@@ -196,6 +196,15 @@ describe("a prepared kernel", () => {
     expect(map).toHaveLength(12);
   });
 
+  test("finds an SRAT that ends where the machine's RAM does, not where its devices do", () => {
+    partition([...MEMORY_MAP, { base: 1012n * GIB, size: 12n * GIB, type: RESERVED }]);
+    const { params } = prepare();
+    const xsdt = read(read(params + 0x70n, 8) + 24n, 8);
+    const tables = Array.from({ length: (Number(read(xsdt + 4n, 4)) - 36) / 8 }, (_, i) => read(xsdt + 36n + BigInt(8 * i), 8));
+    const srat = tables.find((at) => read(at, 4) === 0x54415253n)!;
+    expect(read(srat + read(srat + 4n, 4) - 24n, 8)).toBe(6n * GIB);
+  });
+
   test("has its boot data in what its map calls RAM, beneath all that it unpacks", () => {
     const { params, start } = prepare();
     const map = e820At(params + 0x2d0n, Number(read(params + 0x1e8n, 1)));
