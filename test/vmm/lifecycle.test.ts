@@ -197,6 +197,19 @@ describe("the second instance", () => {
     expect(vmm.machine.ipis).toEqual([]);
   });
 
+  test("gets its console interrupt on the processor that a logical destination names, by logical ids of its own", () => {
+    const vmm = pair();
+    store(vmm, 1, APIC + 0xd0n, 1 << 24);
+    vmm.vcpu(2).ldr = 4 << 24;
+    for (const [register, value] of [[0x18, 0x0822], [0x19, 4 << 24]] as const) {
+      store(vmm, 1, IOAPIC, register);
+      store(vmm, 1, IOAPIC + 0x10n, value);
+    }
+    vmm.machine.ipis.length = 0;
+    outb(vmm, 1, 0x3f9, 2);
+    expect(vmm.machine.ipis).toEqual([{ from: 1, to: 2, mode: 0, vector: 0x22 }]);
+  });
+
   test("ticks by the preemption timer from its timer's pin, until its own timer goes", () => {
     const vmm = pair();
     const timer = (): boolean => (vmm.read(1, "PIN_BASED_CONTROLS") & 0x40n) !== 0n;
@@ -358,6 +371,17 @@ describe("take-over", () => {
     expect([0x21, 0xa1, 0x3fb, 0x3fc, 0x3f9].map((port) => last.get(port))).toEqual([0xfb, 0xff, 3, 0xb, 5]);
     expect([vmm.chipset.ioapic.entry(4), vmm.chipset.ioapic.entry(9)]).toEqual([0x0100_0000_0000_0034n, 0x10000n]);
     expect(vmm.machine.processors[1]!.apic.read(0xd0)).toBe(2 << 24);
+  });
+
+  test("gives every processor the logical id that its kernel chose, before the first interrupt that may need it", () => {
+    const vmm = alone();
+    vmm.machine.deliver(vmm.machine.processors[1]!, 2, 0x4600 | 0x9a);
+    vmm.hypercall(1, HYPERCALL.ATTACH);
+    vmm.vcpu(2).ldr = 4 << 24;
+    const logicalIds = (): number[] => [1, 2].map((cpu) => vmm.machine.processors[cpu]!.apic.read(0xd0));
+    expect(logicalIds()).toEqual([0, 0]);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect(logicalIds()).toEqual([2 << 24, 4 << 24]);
   });
 
   test("moves the private low memory to its real place, up to the firmware's", () => {

@@ -61,7 +61,8 @@ export class Vcpu extends Struct {
   ldr: u32;
   /** An NMI that could not be injected beside another event waits here. */
   nmiPending: u32;
-  reserved: u32;
+  /** 1: `ldr` was kept from the real LDR and goes there with the next hold. */
+  exposeLdr: u32;
   /** By basic exit reason; a power of two, so that a mask is all the check an index needs. */
   exits: FixedArray<u64, 128>;
 }

@@ -8,7 +8,7 @@ import { CpuState, MAX_CPUS } from '../abi.ts';
 import { APIC_ICR_HIGH, APIC_LDR, ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
 import { pause } from '../machine/intrinsics.ts';
 import { Command, Cpu, Vcpu, cpuOf, cpus } from './cpu.ts';
-import { isX2apic, ownApicId, readApic, sendIpi } from './local-apic.ts';
+import { isX2apic, ownApicId, readApic, sendIpi, writeApic } from './local-apic.ts';
 import { flushMemoryMap } from './vmx/guest.ts';
 
 let lockHeld: u32 = 0;
@@ -63,13 +63,20 @@ export function rememberLogicalId(vcpu: Vcpu): void {
   if (!isX2apic()) vcpu.icrHigh = readApic(APIC_ICR_HIGH);
 }
 
+/** The processor that runs this takes the logical id that its kernel has chosen, which the guard kept to itself. */
+export function exposeLogicalId(vcpu: Vcpu): void {
+  if (vcpu.ldr !== 0 && !isX2apic()) writeApic(APIC_LDR, vcpu.ldr);
+  vcpu.exposeLdr = 0;
+}
+
 /** Whether the order that made `cpu` exit is one that it can carry out and go on as before. */
 function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
   const command = atomicLoad(cpu.command);
   if (command === Command.FLUSH) flushMemoryMap(vcpu);
   else if (command === Command.HOLD) {
     cpu.held = 1;
-    rememberLogicalId(vcpu);
+    if (vcpu.exposeLdr !== 0) exposeLogicalId(vcpu);
+    else rememberLogicalId(vcpu);
   }
   else return false;
   atomicStore(cpu.command, Command.NONE);

@@ -54,8 +54,12 @@ export function retireTick(): void {
   setPreemptionTimer(0);
 }
 
-/** The preemption timer's exit. */
+/** The preemption timer's exit. Retired meanwhile on another processor, it ends here. */
 export function tick(): void {
+  if (!running) {
+    setPreemptionTimer(0);
+    return;
+  }
   sendSelf(wrapU32(ioapicEntry(TIMER_PIN) & VECTOR));
   setPreemptionTimer(periodTicks());
 }

@@ -1,34 +1,24 @@
 /** I/O instruction exits (SDM Vol. 3D, table 28-5). */
-import { MAX_CPUS, StopReason } from '../abi.ts';
-import { RAX, Vcpu, cpus } from '../cpu/cpu.ts';
+import { StopReason } from '../abi.ts';
+import { RAX, Vcpu } from '../cpu/cpu.ts';
 import { advance, injectGp } from '../cpu/vmx/guest.ts';
-import { sendIpi } from '../cpu/local-apic.ts';
 import { mergeRegister } from '../devices/decode.ts';
 import { ioapicEntry } from '../devices/ioapic.ts';
 import { PortEvent, isResetRequest, isSleepRequest, shadowIn, shadowOut } from '../devices/legacy.ts';
 import { COM1, UART_IRQ, UART_PORTS, uartInterrupt } from '../devices/uart.ts';
-import { ICR_ASSERT, IOAPIC_MASKED } from '../machine/apic.ts';
 import { portIn16, portIn32, portIn8, portOut16, portOut32, portOut8 } from '../machine/intrinsics.ts';
-import { cpuOwner } from '../partition.ts';
 import { instanceOf, runningInstances } from './instance.ts';
+import { raiseEntry } from './ipi.ts';
 import { stopSelf } from './stop.ts';
 
 /** Exit qualification: size - 1 in bits 0-2, direction in 3, string in 4, port in 16-31. */
 const QUALIFICATION_SIZE: u64 = 7n;
 const QUALIFICATION_IN: u64 = 8n;
 const QUALIFICATION_STRING: u64 = 0x10n;
-const VECTOR: u64 = 0xffn;
-const FIRST_VECTOR: u64 = 16n;
-const DESTINATION_SHIFT: u64 = 56n;
 
-/** Raises an instance's console interrupt, if the line is up, where its IOAPIC pin sends it: as a real interrupt, to a processor that it holds. */
+/** Raises an instance's console interrupt, if the line is up. */
 export function raiseConsole(instance: u32): void {
-  const entry = ioapicEntry(UART_IRQ);
-  if (!uartInterrupt() || (entry & IOAPIC_MASKED) !== 0n || (entry & VECTOR) < FIRST_VECTOR) return;
-  const destination: u32 = wrapU32(entry >> DESTINATION_SHIFT);
-  for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    if (cpuOwner(i) === instance && cpus[i].apicId === destination) sendIpi(destination, wrapU32(entry & VECTOR) | ICR_ASSERT);
-  }
+  if (uartInterrupt()) raiseEntry(instance, ioapicEntry(UART_IRQ));
 }
 
 function realIn(port: u16, size: u32): u32 {

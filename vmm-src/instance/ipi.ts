@@ -21,6 +21,7 @@ import { instanceOf } from './instance.ts';
 const XAPIC_BROADCAST: u32 = 0xff;
 const X2APIC_BROADCAST: u32 = 0xffffffff;
 const FIRST_VALID_VECTOR: u32 = 16;
+const ENTRY_DESTINATION_SHIFT: u64 = 56n;
 
 /** Whether a flat logical destination names a processor: its virtual CPU's LDR, by bits. */
 function matchesLogical(vcpu: Vcpu, destination: u32): boolean {
@@ -70,16 +71,32 @@ function deliver(vcpu: Vcpu, command: u32, destination: u32): void {
   }
 }
 
+/** Whether a redirection entry's destination names a processor. */
+function isNamed(index: u32, low: u32, destination: u32): boolean {
+  const vcpu = cpus[index & 31].vcpu;
+  if (vcpu === null) return false;
+  return (low & ICR_LOGICAL) !== 0 ? matchesLogical(vcpu, destination) : cpus[index & 31].apicId === destination;
+}
+
+/** Raises an interrupt that the VMM makes where an unmasked entry of the instance's shadowed IOAPIC sends it: as a real one, to a processor that it holds. */
+export function raiseEntry(instance: u32, entry: u64): void {
+  const low: u32 = wrapU32(entry);
+  const vector: u32 = low & ICR_VECTOR;
+  if ((low & LVT_MASKED) !== 0 || vector < FIRST_VALID_VECTOR) return;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    if (cpuOwner(i) !== instance || !isNamed(i, low, wrapU32(entry >> ENTRY_DESTINATION_SHIFT))) continue;
+    sendIpi(cpus[i].apicId, vector | ICR_ASSERT);
+    if ((low & ICR_MODE) === ICR_MODE_LOWEST) return;
+  }
+}
+
 /** Redirection entry (82093AA): mode in bits 8-10, logical in 11, destination in 56-63. Fixed, lowest priority and NMI are interrupts; the rest stops processors. */
 function isAllowedEntry(instance: u32, low: u32, destination: u32): boolean {
   const mode: u32 = low & ICR_MODE;
   if (mode !== ICR_MODE_FIXED && mode !== ICR_MODE_LOWEST && mode !== ICR_MODE_NMI) return false;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    const vcpu = cpus[i].vcpu;
-    if (vcpu === null) continue;
-    const named = (low & ICR_LOGICAL) !== 0 ? matchesLogical(vcpu, destination) : cpus[i].apicId === destination;
     // A logical destination reaches only processors with a logical id, which the other instance's do not have.
-    if (named && cpuOwner(i) === instance) return true;
+    if (cpuOwner(i) === instance && isNamed(i, low, destination)) return true;
   }
   return false;
 }

@@ -132,5 +132,6 @@ function freshVcpu(instance: u32, index: u32): Vcpu {
   vcpu.start = StartKind.WAIT_FOR_SIPI;
   vcpu.icrHigh = 0;
   vcpu.ldr = 0;
+  vcpu.exposeLdr = 0;
   return vcpu;
 }

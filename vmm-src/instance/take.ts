@@ -3,10 +3,9 @@
  * shadows go into the real devices, its private low MiB into the real one, and
  * from then on it reaches the whole machine, as the first instance did.
  */
-import { EventType, InstanceState, ResourceKind, Result } from '../abi.ts';
-import { Vcpu, cpuOf } from '../cpu/cpu.ts';
-import { holdOthers, letGo } from '../cpu/kick.ts';
-import { writeApic } from '../cpu/local-apic.ts';
+import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
+import { Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
+import { exposeLogicalId, holdOthers, letGo } from '../cpu/kick.ts';
 import { mapIdentity, resetEpt } from '../cpu/vmx/ept.ts';
 import { flushMemoryMap } from '../cpu/vmx/guest.ts';
 import { handOverHpet } from '../devices/hpet.ts';
@@ -14,8 +13,7 @@ import { handOverIoapic } from '../devices/ioapic.ts';
 import { handOverLegacy } from '../devices/legacy.ts';
 import { handOverUart } from '../devices/uart.ts';
 import { record } from '../events.ts';
-import { APIC_LDR } from '../machine/apic.ts';
-import { FREE, LOW_RAM_END, amountOf, functionAt, functionTotal, moveEverything } from '../partition.ts';
+import { FREE, LOW_RAM_END, amountOf, cpuOwner, functionAt, functionTotal, moveEverything } from '../partition.ts';
 import { otherInstance } from './boot.ts';
 import { lowBase, setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, hideRegion, instanceOf, openPorts } from './instance.ts';
@@ -37,6 +35,16 @@ function recordGrants(instance: u32, cpu: u32): void {
   }
 }
 
+/** From here on the kernel's logical ids are the real ones: on the other processors with the hold that follows, before any interrupt is sent by them. */
+function exposeLogicalIds(vcpu: Vcpu): void {
+  exposeLogicalId(vcpu);
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    // One that waits for its SIPI writes its LDR when it comes up.
+    const runs = cpus[i].state === CpuState.RUNNING && cpuOwner(i) === vcpu.instance;
+    if (runs && i !== cpuOf(vcpu).index) vcpuOf(vcpu.instance, i).exposeLdr = 1;
+  }
+}
+
 /** Grants the caller's instance all that is free; BUSY while another one runs. */
 export function takeEverything(vcpu: Vcpu): Result {
   const self = vcpu.instance;
@@ -46,6 +54,7 @@ export function takeEverything(vcpu: Vcpu): Result {
   if (instanceOf(self).holdsPlatform) return Result.OK;
   if (instanceOf(other).state !== InstanceState.STOPPED) return Result.INSTANCE;
   const cpu = cpuOf(vcpu);
+  exposeLogicalIds(vcpu);
   holdOthers(cpu, self);
   recordGrants(self, cpu.index);
   moveLowMemory(self);
@@ -59,8 +68,6 @@ export function takeEverything(vcpu: Vcpu): Result {
   handOverIoapic();
   handOverUart();
   openPorts(self);
-  // The guard kept the logical destination to itself; from here on the kernel's is the real one.
-  if (vcpu.ldr !== 0) writeApic(APIC_LDR, vcpu.ldr);
   instanceOf(self).holdsPlatform = true;
   flushMemoryMap(vcpu);
   letGo();
