@@ -98,12 +98,22 @@ describe("a boot", () => {
     expect([0x608, 0x609, 0x60a, 0x60b].some(exits)).toBe(false);
   });
 
-  test("on the processor that firmware booted on takes its mark away: a bare INIT would start firmware", () => {
+  test("makes its first processor the bootstrap processor, and no other one: a bare INIT would start firmware there", () => {
     const vmm = Vmm.captured({ apicIds: IDS });
-    const bootstrap = (): boolean => (vmm.machine.processors[0]!.msrs.get(APIC_BASE)! & APIC_BASE_BSP) !== 0n;
-    expect(bootstrap()).toBe(true);
-    expect(boot(vmm, { cpuMask: 0b001n }, 1)).toBe(OK);
-    expect([bootstrap(), owners(vmm)]).toEqual([false, [2, 1, 1]]);
+    const bootstrap = (): boolean[] => vmm.machine.processors.map(({ msrs }) => (msrs.get(APIC_BASE)! & APIC_BASE_BSP) !== 0n);
+    expect(bootstrap()).toEqual([true, false, false]);
+    expect(boot(vmm, { cpuMask: 0b110n }, 0)).toBe(OK);
+    expect([bootstrap(), owners(vmm)]).toEqual([[true, true, false], [1, 2, 2]]);
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect([bootstrap(), owners(vmm)]).toEqual([[false, true, false], [2, 2, 2]]);
+  });
+
+  test("undoes that when the processor comes back", () => {
+    const vmm = pair();
+    expect(vmm.hypercall(0, HYPERCALL.STOP, { rdx: 2n })).toBe(OK);
+    expect(vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n })).toBe(OK);
+    expect(vmm.machine.processors.map(({ msrs }) => (msrs.get(APIC_BASE)! & APIC_BASE_BSP) !== 0n)).toEqual([true, false, false]);
   });
 });
 

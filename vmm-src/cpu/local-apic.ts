@@ -30,8 +30,10 @@ export function isBootstrap(): boolean {
   return (readMsr(IA32_APIC_BASE) & APIC_BASE_BSP) !== 0n;
 }
 
-export function clearBootstrap(): void {
-  writeMsr(IA32_APIC_BASE, readMsr(IA32_APIC_BASE) & ~APIC_BASE_BSP);
+/** Makes this processor the bootstrap processor, or not: the flag can be written (SDM Vol. 4, table 2-2, IA32_APIC_BASE). */
+export function markBootstrap(bootstrap: boolean): void {
+  const rest: u64 = readMsr(IA32_APIC_BASE) & ~APIC_BASE_BSP;
+  if (isBootstrap() !== bootstrap) writeMsr(IA32_APIC_BASE, bootstrap ? rest | APIC_BASE_BSP : rest);
 }
 
 export function readApic(register: u32): u32 {

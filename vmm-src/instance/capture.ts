@@ -7,7 +7,7 @@ import { readPlatform } from '../boot/acpi.ts';
 import { Cpu, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { finishOrder, holdOthers, letGo, orderLeave } from '../cpu/kick.ts';
 import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT } from '../machine/apic.ts';
-import { clearBootstrap, isBootstrap, sendIpi } from '../cpu/local-apic.ts';
+import { markBootstrap, sendIpi } from '../cpu/local-apic.ts';
 import { abandonVmx, captureState, enterVmxRoot } from '../cpu/vmx/capture.ts';
 import { prepareControls } from '../cpu/vmx/controls.ts';
 import { IDENTITY_STEPS, mapIdentityStep, resetEpt } from '../cpu/vmx/ept.ts';
@@ -164,7 +164,7 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
 /** LEAVE, on the processor that was ordered to: out of VMX, and nothing of the VMM's in use once INIT arrives, which must not start firmware. */
 export function leaveAndHalt(vcpu: Vcpu): never {
   const cpu = cpuOf(vcpu);
-  if (isBootstrap()) clearBootstrap();
+  markBootstrap(false);
   retireVmcs(vcpu);
   abandonVmx(cpu);
   finishOrder(cpu);

@@ -5,7 +5,7 @@
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, StopReason } from '../abi.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, lock, orderSwitch, unlock } from '../cpu/kick.ts';
-import { clearBootstrap, isBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
+import { markBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
 import { EPT_ALL, mapIdentical, resetEpt } from '../cpu/vmx/ept.ts';
 import { flushMemoryMap } from '../cpu/vmx/guest.ts';
 import { startVcpu } from '../cpu/vmx/start.ts';
@@ -19,15 +19,16 @@ import { setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, instanceOf, runningInstances } from './instance.ts';
 
 /**
- * This processor carries `vcpu` from its start on, with an empty local APIC. If it
- * is the one that firmware booted on it stops being that: another instance has
- * booted elsewhere, and a bare INIT to a bootstrap processor would start firmware.
+ * This processor carries `vcpu` from its start on, with an empty local APIC. The one
+ * that boots an instance becomes its bootstrap processor: Linux since 6.9 takes
+ * itself for a crash kernel where that is not so. Any other is none: a bare INIT
+ * would start firmware there.
  */
 export function switchTo(from: Vcpu, vcpu: Vcpu): void {
   const cpu: Cpu = cpuOf(from);
   retireVmcs(from);
   resetLocalApic();
-  if (vcpu.instance !== from.instance && isBootstrap()) clearBootstrap();
+  if (vcpu.instance !== from.instance) markBootstrap(vcpu.start === StartKind.BOOT_64);
   assert(startVcpu(vcpu, cpu));
 }
 
