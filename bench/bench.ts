@@ -33,7 +33,7 @@ function vmmSources(): string[] {
 
 function measureVmm(): Result["vmm"] {
   const lines = vmmSources().flatMap((file) => readFileSync(file, "utf8").trimEnd().split("\n"));
-  const [, numbers] = runText("size", [join(buildDir, "vmm/vmm.elf")]).trim().split("\n");
+  const [, numbers] = runText("size", [join(buildDir, "vmm/vmx/vmm.elf")]).trim().split("\n");
   return {
     textBytes: Number(numbers!.trim().split(/\s+/)[0]),
     lines: lines.length,

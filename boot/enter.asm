@@ -5,10 +5,10 @@
 bits 64
 default rel
 
-extern enter, enterFailed, stacks
-global vmmEnter
+extern enter, enterFailed, stacks, first_entry
+global vmmEnter, entry_refused
 
-STACK_SHIFT	equ 13		; log2 of cpu/vmx/host.ts STACK_SIZE
+STACK_SHIFT	equ 13		; log2 of cpu/host.ts STACK_SIZE
 MAX_CPUS	equ 32
 E_CPU		equ 8
 
@@ -17,11 +17,11 @@ vmmEnter:
 	endbr64
 	mov eax, edi
 	test eax, eax
-	jns .number
+	jns number
 	xor eax, eax			; preparing: any stack will do
-.number:
+number:
 	cmp eax, MAX_CPUS
-	jae .refuse
+	jae refuse
 	inc eax
 	shl rax, STACK_SHIFT
 	lea r8, [stacks]
@@ -37,18 +37,19 @@ vmmEnter:
 	pop rsi
 	pop rdi
 	test eax, eax
-	jnz .back			; refused, or preparation goes on
+	jnz back			; refused, or preparation goes on
 	test edi, edi
-	js .back			; prepared
-	vmlaunch			; the kernel goes on as a guest, RAX = 0, callee-saved registers its own
+	js back			; prepared
+	jmp first_entry			; the kernel goes on as a guest, RAX = 0, callee-saved registers its own
+entry_refused:				; or not, and nothing has changed since
 	push rsi
 	push rdx
 	call enterFailed
 	pop rdx
 	pop rsi
-.back:
+back:
 	mov rsp, rdx
 	jmp rsi
-.refuse:
+refuse:
 	mov eax, E_CPU
-	jmp .back
+	jmp back

@@ -1,25 +1,16 @@
-; What the VMM's IDT points to. The VMM runs with interrupts off, so there are
-; only NMIs, the interrupts it takes on purpose while it empties a local APIC, and
-; exceptions, which are bugs.
+; What the VMM's IDT points to, but NMIs (nmi.asm of the back end). The VMM runs
+; with interrupts off, so there are only the interrupts it takes on purpose while
+; it empties a local APIC, and exceptions, which are bugs.
 ; SPDX-License-Identifier: MIT
 bits 64
 default rel
 
-%include "vmm.inc"
-
 extern acknowledgeInterrupt, onException
-extern vmm_entry_window, vmm_entry_window_end, vmm_entry_retry
-global exceptionStubs, nmiStub, releaseNmiStub, interruptStub
+global exceptionStubs, interruptStub
 
 section .text
 exceptionStubs:
 	lea rax, [exception_stubs]
-	ret
-nmiStub:
-	lea rax, [nmi]
-	ret
-releaseNmiStub:
-	lea rax, [release_nmi]
 	ret
 interruptStub:
 	lea rax, [interrupt]
@@ -45,37 +36,6 @@ exception:				; vector, error code, RIP, …
 	mov rsi, [rsp + 16]
 	and rsp, -16
 	call onException
-
-; On an interrupt stack of its own, whose top word is the Cpu (cpu/vmx/host.ts).
-;   0 RDX  8 RAX  16 RIP  24 CS  32 RFLAGS  40 RSP  48 SS  56 Cpu
-; Within the entry window RBX is put back to the Vcpu: the retry loads the rest again.
-nmi:
-	push rax
-	push rdx
-	mov rax, [rsp + 56]
-	lock inc dword [rax + Cpu.nmiCount]
-	lea rdx, [vmm_entry_window]
-	cmp [rsp + 16], rdx
-	jb .done
-	lea rdx, [vmm_entry_window_end]
-	cmp [rsp + 16], rdx
-	jae .done
-	mov rbx, [rax + Cpu.vcpu]
-	lea rax, [vmm_entry_retry]
-	mov [rsp + 16], rax
-.done:
-	pop rdx
-	pop rax
-	iretq
-
-; While leaveVmx puts the kernel's tables back there is no stack of our own to
-; count on, but RBX is its ReleaseState.
-release_nmi:
-	push rax
-	mov rax, [rbx + ReleaseState.cpu]
-	lock inc dword [rax + Cpu.nmiCount]
-	pop rax
-	iretq
 
 interrupt:
 	push rax

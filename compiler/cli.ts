@@ -14,7 +14,7 @@ import { watch } from "./watch.ts";
 
 const RUNTIME = fileURLToPath(new URL("./emit-c/runtime.h", import.meta.url));
 
-interface CheckOptions { json?: boolean; watch?: boolean }
+interface CheckOptions { json?: boolean; watch?: boolean; project?: string }
 interface BuildOptions extends CheckOptions { outDir: string; name: string; externals?: string }
 type Sizes = Record<string, number>;
 
@@ -28,10 +28,10 @@ function compileAnd(entries: string[], options: CheckOptions, use: (compiled: Co
     return errors.length === 0;
   };
   if (!options.watch) {
-    if (!finish(compile({ entries }, "entries"))) process.exitCode = 1;
+    if (!finish(compile({ entries, project: options.project }, "entries"))) process.exitCode = 1;
     return;
   }
-  watch(entries, (compiled, milliseconds) => {
+  watch({ entries, project: options.project }, (compiled, milliseconds) => {
     const good = finish(compiled);
     if (!options.json) process.stderr.write(`${good ? "no errors" : "failed"} after ${Math.round(milliseconds)} ms\n`);
   });
@@ -61,6 +61,7 @@ cli.command("build")
   .option("--out-dir <dir>", "where the C goes", "build/vmm")
   .option("--name <name>", "base name of the files", "vmm")
   .option("--externals <header>", "header that declares the external functions")
+  .option("--project <tsconfig>", "whose paths say what import aliases stand for (the nearest tsconfig.json)")
   .option("--json", "errors as JSON on standard output, for editors")
   .option("--watch", "again after each change")
   .action((entries: string[], options: BuildOptions) => compileAnd(entries, options, (compiled) => write(compiled, options)));
@@ -68,6 +69,7 @@ cli.command("build")
 cli.command("check")
   .description("report errors and write nothing")
   .argument("<entry...>", "entry modules")
+  .option("--project <tsconfig>", "whose paths say what import aliases stand for (the nearest tsconfig.json)")
   .option("--json", "errors as JSON on standard output, for editors")
   .option("--watch", "again after each change")
   .action((entries: string[], options: CheckOptions) => compileAnd(entries, options, () => {}));

@@ -134,7 +134,7 @@ export const refuse = {
   moduleStatement: (loc: Loc) => no("US4002", loc, "nothing runs at module level", "a function, called from an @entry function"),
   notConstant: (loc: Loc) => no("US4003", loc, "this is not a constant expression", "constants, enum members, sizeOf, offsetOf, fourCC and operators on them"),
   constantCycle: (loc: Loc, name: string) => no("US4004", loc, `${name} is defined by itself`),
-  importPath: (loc: Loc) => no("US4005", loc, "only relative modules can be imported", 'import { name } from "./module"'),
+  importPath: (loc: Loc) => no("US4005", loc, "only relative modules, and aliases that tsconfig.json has `paths` for, can be imported", 'import { name } from "./module"'),
   defaultExport: (loc: Loc) => no("US4006", loc, "default exports and imports are not in the dialect", "export function name / import { name }"),
   staticNeedsType: (loc: Loc, name: string) => no("US4007", loc, `${name} needs a type`, `let ${name}: u32 = 0`),
   staticInit: (loc: Loc, name: string) => no("US4008", loc, `${name} cannot start as this`, "a constant, null, zeroed(), or [1, 2, 3] for a constant table"),

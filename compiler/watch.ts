@@ -2,6 +2,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { type Compiled, Session } from "./compile.ts";
+import type { Input } from "./frontend/program.ts";
 
 /** Editors write a file in several steps. */
 const SETTLE_MS = 30;
@@ -10,9 +11,9 @@ export interface Watching {
   close(): void;
 }
 
-/** Calls back with the first result and after each change. `entries` name the program while it has never compiled. */
-export function watch(entries: string[], done: (compiled: Compiled, milliseconds: number) => void): Watching {
-  const session = new Session({ entries }, "entries");
+/** Calls back with the first result and after each change. `input.entries` name the program while it has never compiled. */
+export function watch(input: Input, done: (compiled: Compiled, milliseconds: number) => void): Watching {
+  const session = new Session(input, "entries");
   const watchers = new Map<string, fs.FSWatcher>();
   let timer: NodeJS.Timeout | undefined;
   const run = (): void => {
@@ -33,7 +34,7 @@ export function watch(entries: string[], done: (compiled: Compiled, milliseconds
       timer = setTimeout(run, SETTLE_MS);
     }));
   };
-  followAll(entries);
+  followAll(input.entries);
   run();
   return {
     close() {

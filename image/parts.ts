@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
+import { backEnds } from "../linker/back-ends.ts";
 import type { Kernel } from "./kernel.ts";
 import { buildDir, projectDir } from "./paths.ts";
 import { UserError } from "./tools.ts";
@@ -9,7 +10,7 @@ import { UserError } from "./tools.ts";
 export function partsFor(kernel: Kernel): Record<string, string> {
   return {
     "lib/understudy/understudy.ko": join(buildDir, "linux", kernel.release, "understudy.ko"),
-    "lib/understudy/vmm.img": join(buildDir, "vmm/vmm.img"),
+    ...Object.fromEntries(backEnds.map(({ name }) => [`lib/understudy/vmm-${name}.img`, join(buildDir, `vmm/${name}/vmm.img`)])),
     "bin/understudy": join(buildDir, "linux/understudy"),
     ...Object.fromEntries(programs().map((name) => [`bin/${name}`, join(buildDir, "programs", name)])),
     "lib/understudy/init": join(projectDir, "demo/os2-init.sh"),

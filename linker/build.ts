@@ -1,22 +1,25 @@
 /**
- * Builds the VMM: dialect to C, C and assembly to objects, objects to an ELF file
- * (for gdb) and the image that the loader takes. Does nothing when nothing changed.
+ * Builds the VMM, once for each kind of processor: dialect to C, C and assembly to
+ * objects, objects to an ELF file (for gdb) and the image that the loader takes,
+ * vmm.elf and vmm.img in a folder named after the back end. Does nothing when
+ * nothing changed.
  *
  *   npx tsx linker/build.ts [output directory, build/vmm]
  */
 import { execFileSync, spawnSync } from "node:child_process";
+import { type BackEnd, backEnds } from "./back-ends.ts";
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { crc32 } from "./crc32.ts";
 
 const root = join(import.meta.dirname, "..");
-const out = process.argv[2] ?? join(root, "build/vmm");
+const outputs = process.argv[2] ?? join(root, "build/vmm");
 
 /** Freestanding, position-independent without relocations, no FPU state to save, no red zone for exits to overwrite. */
 const C_FLAGS = [
   "-std=gnu11", "-ffreestanding", "-fPIE", "-fvisibility=hidden", "-mgeneral-regs-only", "-mno-red-zone", "-fno-jump-tables",
   "-fno-strict-aliasing", "-fno-delete-null-pointer-checks", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fwrapv",
-  "-O2", "-g", "-fcallgraph-info=su", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-I", root, "-I", out,
+  "-O2", "-g", "-fcallgraph-info=su", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-I", root,
 ];
 const PAGE = 4096;
 const CRC_OFFSET = 12;
@@ -41,15 +44,16 @@ function isFresh(target: string): boolean {
 }
 
 /**
- * Proves that the deepest chain of calls fits a processor's stack (cpu/vmx/host.ts, STACK_SIZE), with an interrupt
+ * Proves that the deepest chain of calls fits a processor's stack (cpu/host.ts, STACK_SIZE), with an interrupt
  * that the VMM takes on purpose on top. `enter` is called with four words pushed, the stub's address leaves with one.
  */
-function proveStack(): void {
+function proveStack(out: string, backEnd: BackEnd): void {
   run(process.execPath, [
     "--import", "tsx", "compiler/cli.ts", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "8192",
     "--pushed", "enter=32", "enterFailed=24", "acknowledgeInterrupt=120", "onException=72",
-    "--asm", ...["exitStub", "exceptionStubs", "nmiStub", "releaseNmiStub", "interruptStub", "imageBase", "imageTextEnd"].map((name) => `${name}=8`),
-    "leaveVmx=64",
+    "--asm", ...["exceptionStubs", "interruptStub", "imageBase", "imageTextEnd", ...backEnd.leaves].map((name) => `${name}=8`),
+    "leaveVmm=64",
+    ...backEnd.callees,
     "--nested", "acknowledgeInterrupt", "onException",
   ]);
 }
@@ -61,17 +65,19 @@ function seal(image: string): void {
   writeFileSync(image, bytes);
 }
 
-function build(): void {
+function build(out: string, backEnd: BackEnd): void {
   mkdirSync(out, { recursive: true });
-  run(process.execPath, ["--import", "tsx", "compiler/cli.ts", "build", "vmm-src/entry/main.ts", "--out-dir", out, "--externals", "vmm-src/machine/intrinsics.h"]);
+  run(process.execPath, [
+    "--import", "tsx", "compiler/cli.ts", "build", "vmm-src/entry/main.ts", "--project", backEnd.project, "--out-dir", out, "--externals", "vmm-src/machine/intrinsics.h",
+  ]);
   const objects = [join(out, "vmm.o")];
-  run("gcc", [...C_FLAGS, "-c", join(out, "vmm.c"), "-o", objects[0]!]);
-  for (const name of ["header", "enter", "exit", "interrupts", "release"]) {
-    const object = join(out, `${name}.o`);
+  run("gcc", [...C_FLAGS, "-I", out, "-c", join(out, "vmm.c"), "-o", objects[0]!]);
+  for (const name of ["header", "enter", "interrupts", ...["exit", "nmi", "release"].map((own) => `${backEnd.name}/${own}`)]) {
+    const object = join(out, `${basename(name)}.o`);
     run("nasm", ["-f", "elf64", "-g", "-Werror=all", "-I", `${out}/`, "-o", object, `boot/${name}.asm`]);
     objects.push(object);
   }
-  proveStack();
+  proveStack(out, backEnd);
   const elf = join(out, "vmm.elf");
   run("ld", ["-nostdlib", "-static", "-z", "noexecstack", "--no-warn-rwx-segments", "-z", "max-page-size=4096", "-T", "linker/vmm.ld", "-o", elf, ...objects]);
   const image = join(out, "vmm.img");
@@ -79,13 +85,15 @@ function build(): void {
   seal(image);
 }
 
-if (!isFresh(join(out, "vmm.img"))) {
+for (const backEnd of backEnds) {
+  const out = join(outputs, backEnd.name);
+  if (isFresh(join(out, "vmm.img"))) continue;
   try {
-    build();
+    build(out, backEnd);
   } catch (error) {
-    console.error(`vmm: ${(error as Error).message}`);
+    console.error(`vmm-${backEnd.name}: ${(error as Error).message}`);
     process.exit(1);
   }
   const size = execFileSync("size", [join(out, "vmm.elf")], { encoding: "utf8" }).split("\n")[1]!.trim().split(/\s+/);
-  console.log(`vmm: ${size[0]} bytes of text, ${size[2]} of zeroed storage`);
+  console.log(`vmm-${backEnd.name}: ${size[0]} bytes of text, ${size[2]} of zeroed storage`);
 }

@@ -28,7 +28,7 @@ typedef uint8_t us_u8; typedef uint16_t us_u16; typedef uint32_t us_u32; typedef
 
 #define US_IMAGE_MAGIC 0x5944545352444e55ull	/* "UNDRSTDY" */
 
-/* First bytes of vmm.img, and of the region once loaded. */
+/* First bytes of vmm-*.img, and of the region once loaded. */
 struct us_image_header {
 	us_u64 magic;
 	us_u32 abi_version;
@@ -98,7 +98,7 @@ enum us_error {
 	US_E_KERNEL = 7,	/* not a bzImage with a 64-bit entry */
 	US_E_CPU = 8,		/* CPU not the caller's, or not given up (still online) */
 	US_E_ACPI = 9,		/* no usable ACPI tables */
-	US_E_VMX = 10,		/* a VMX instruction failed on this CPU */
+	US_E_PROCESSOR = 10,		/* this CPU did not take an instruction of VT-x or AMD-V */
 	US_E_CAPABILITY = 11,	/* the CPU lacks something the VMM needs */
 	US_E_TABLES = 12,	/* the VMM's page-table pool is used up */
 	US_E_COMMAND_LINE = 13,	/* command line too long */

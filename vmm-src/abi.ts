@@ -52,7 +52,7 @@ export enum Result {
   KERNEL = 7,
   CPU = 8,
   ACPI = 9,
-  VMX = 10,
+  PROCESSOR = 10,
   CAPABILITY = 11,
   TABLES = 12,
   COMMAND_LINE = 13,

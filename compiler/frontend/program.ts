@@ -8,7 +8,7 @@ import { type Loc, Source } from "../source.ts";
 
 export const CORE_PATH = fileURLToPath(new URL("../core/core.d.ts", import.meta.url));
 
-const OPTIONS: ts.CompilerOptions = {
+const OPTIONS = {
   noLib: true,
   strict: true,
   strictPropertyInitialization: false,
@@ -20,10 +20,12 @@ const OPTIONS: ts.CompilerOptions = {
   noImplicitReturns: true,
   noFallthroughCasesInSwitch: true,
   types: [],
-};
+} satisfies ts.CompilerOptions;
 
 export interface Input {
   entries: string[];
+  /** The tsconfig.json whose `paths` say what an alias such as "#processor/…" stands for; else the nearest one above the first entry. */
+  project?: string;
   /** Texts that stand in for files, by absolute path. */
   overlay?: Map<string, string>;
 }
@@ -36,11 +38,15 @@ export class SourceProgram {
   private readonly program: ts.Program;
   private readonly core: ts.SourceFile;
   private readonly sources = new Map<ts.SourceFile, Source>();
+  private readonly aliases: string[];
 
   /** `before` lends what has not changed since. */
   constructor(input: Input, before?: SourceProgram) {
     const entries = input.entries.map((entry) => path.resolve(entry));
-    this.program = ts.createProgram([CORE_PATH, ...entries], OPTIONS, overlayHost(input.overlay, before?.program), before?.program);
+    const paths = readPaths(input.project ?? nearestProject(entries[0]));
+    this.aliases = Object.keys(paths).map((pattern) => pattern.replace(/\*$/, ""));
+    const options: ts.CompilerOptions = { ...OPTIONS, paths };
+    this.program = ts.createProgram([CORE_PATH, ...entries], options, overlayHost(input.overlay, before?.program), before?.program);
     this.checker = this.program.getTypeChecker();
     this.core = this.program.getSourceFile(CORE_PATH)!;
     for (const entry of entries) {
@@ -82,7 +88,7 @@ export class SourceProgram {
       if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) continue;
       const specifier = statement.moduleSpecifier;
       if (!specifier || !ts.isStringLiteral(specifier)) continue;
-      if (!specifier.text.startsWith(".")) throw refuse.importPath(this.loc(specifier));
+      if (![".", ...this.aliases].some((start) => specifier.text.startsWith(start))) throw refuse.importPath(this.loc(specifier));
       const target = this.resolve(specifier);
       if (!target) continue; // tsc says so
       imports.push(target);
@@ -121,6 +127,20 @@ export class SourceProgram {
       return { code: `TS${diagnostic.code}`, message, instead: flavourAdvice(message, loc), loc };
     });
   }
+}
+
+function nearestProject(entry: string | undefined): string | undefined {
+  return entry && ts.findConfigFile(path.dirname(entry), fs.existsSync);
+}
+
+/** `compilerOptions.paths` of a tsconfig.json, or of one that it extends; its targets absolute. */
+function readPaths(project: string | undefined): ts.MapLike<string[]> {
+  if (!project) return {};
+  const { config } = ts.readConfigFile(project, (name) => fs.readFileSync(name, "utf8")) as { config?: { extends?: string; compilerOptions?: { paths?: ts.MapLike<string[]> } } };
+  const folder = path.dirname(path.resolve(project));
+  const paths = config?.compilerOptions?.paths;
+  if (!paths) return config?.extends ? readPaths(path.join(folder, config.extends)) : {};
+  return Object.fromEntries(Object.entries(paths).map(([pattern, targets]) => [pattern, targets.map((target) => path.resolve(folder, target))]));
 }
 
 /** tsc says that flavours differ; we say how to convert. */

@@ -23,7 +23,7 @@ int us_errno(u64 result)
 		[US_E_MEMORY] = { -ERANGE, "the VMM refused a memory range" },
 		[US_E_CPU] = { -EIO, "the VMM refused the CPU" },
 		[US_E_ACPI] = { -EIO, "the VMM found no usable ACPI tables" },
-		[US_E_VMX] = { -EIO, "a VMX instruction failed" },
+		[US_E_PROCESSOR] = { -EIO, "the CPU did not take an instruction of VT-x or AMD-V" },
 		[US_E_CAPABILITY] = { -ENODEV, "the CPU lacks something that the VMM needs" },
 		[US_E_TABLES] = { -ENOMEM, "the VMM has no page tables left" },
 	};

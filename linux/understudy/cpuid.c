@@ -7,6 +7,7 @@
 #include "abi.h"
 
 #define HYPERVISOR_BIT (1u << 31)	/* of leaf 1's ECX */
+#define SVM_BIT (1u << 2)		/* of leaf 0x80000001's ECX */
 
 struct cpuid cpuid(uint32_t leaf, uint32_t subleaf)
 {
@@ -14,6 +15,11 @@ struct cpuid cpuid(uint32_t leaf, uint32_t subleaf)
 
 	__asm__ volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
 	return r;
+}
+
+bool shows_svm(void)
+{
+	return cpuid(0x80000000, 0).eax >= 0x80000001 && cpuid(0x80000001, 0).ecx & SVM_BIT;
 }
 
 bool understudy_beneath(void)

@@ -10,6 +10,8 @@ struct cpuid { uint32_t eax, ebx, ecx, edx; };
 
 struct cpuid cpuid(uint32_t leaf, uint32_t subleaf);
 
+/* The CPU has AMD-V. */
+bool shows_svm(void);
 /* An Understudy VMM is beneath the CPU that this runs on. */
 bool understudy_beneath(void);
 /* The name that leaf 0x40000000 gives, "" if the hypervisor bit is clear; text has 13 bytes. */

@@ -185,7 +185,7 @@ const char *error_text(enum us_error error)
 		[US_E_KERNEL] = "not a bzImage with a 64-bit entry",
 		[US_E_CPU] = "a CPU is not this instance's, or still online",
 		[US_E_ACPI] = "the machine's ACPI tables are unusable",
-		[US_E_VMX] = "a VMX instruction failed",
+		[US_E_PROCESSOR] = "the CPU did not take an instruction of VT-x or AMD-V",
 		[US_E_CAPABILITY] = "the CPU lacks something that the VMM needs: see understudy check",
 		[US_E_TABLES] = "the VMM has no page tables left: use a larger or better aligned range",
 		[US_E_COMMAND_LINE] = "the command line is too long",

@@ -15,7 +15,7 @@ static const struct verb {
 	  "  --from FILE     judge the machine that FILE describes\n"
 	  "  --dump          describe this machine, for --from\n" },
 	{ "start", verb_start, "[--image FILE] [--json]", "capture: slip the VMM beneath this kernel",
-	  "  --image FILE    the VMM (default /lib/understudy/vmm.img)\n" },
+	  "  --image FILE    the VMM (default /lib/understudy/vmm-vmx.img or vmm-svm.img, by the CPU)\n" },
 	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE --cpus N [--json]",
 	  "boot a second kernel beside this one",
 	  "  --kernel FILE   a bzImage, such as /boot/vmlinuz-...\n"

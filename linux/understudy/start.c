@@ -9,13 +9,15 @@
 #include "abi.h"
 #include "args.h"
 #include "check.h"
+#include "cpuid.h"
 #include "device.h"
 #include "file.h"
 #include "pauses.h"
 #include "say.h"
 #include "verbs.h"
 
-#define DEFAULT_IMAGE "/lib/understudy/vmm.img"
+#define VMX_IMAGE "/lib/understudy/vmm-vmx.img"
+#define SVM_IMAGE "/lib/understudy/vmm-svm.img"
 #define MEMORY_MAP "/sys/firmware/memmap"
 #define MAX_ENTRIES 512
 
@@ -103,6 +105,12 @@ static uint64_t find_rsdp(void)
 	return rsdp;
 }
 
+/* The VMM is built for each kind of processor. */
+static const char *default_image(void)
+{
+	return shows_svm() ? SVM_IMAGE : VMX_IMAGE;
+}
+
 /* ---- the verb ------------------------------------------------------------------- */
 
 static const char *start_error(int error)
@@ -119,7 +127,7 @@ static const char *start_error(int error)
 	case EBADMSG: return "the image is damaged (wrong checksum): reinstall it";
 	case EFBIG: return "the image is too large";
 	case ENOMEM: return "no contiguous memory for the VMM: try echo 1 > /proc/sys/vm/compact_memory";
-	case EIO: return "a VMX instruction failed: the kernel log says where";
+	case EIO: return "a CPU did not take an instruction of VT-x or AMD-V: the kernel log says where";
 	default: return strerror(error);
 	}
 }
@@ -155,9 +163,11 @@ int verb_start(char **arguments)
 	int device;
 
 	parse_arguments("start", arguments, options, NULL);
-	image = read_file("image", path ? path : DEFAULT_IMAGE);
+	if (!path)
+		path = default_image();
+	image = read_file("image", path);
 	if (image.size < sizeof(struct us_image_header) || ((struct us_image_header *)image.data)->magic != US_IMAGE_MAGIC)
-		fail("image %s: not a VMM", path ? path : DEFAULT_IMAGE);
+		fail("image %s: not a VMM", path);
 	require_ready();
 	device = open_device();
 	start = (struct us_start){

@@ -80,7 +80,7 @@ touch /tmp/stop; wait; echo cycles $n wrong $(cat /tmp/wrong 2>/dev/null | wc -l
   });
 
   test("refuse a corrupted image and leave the kernel bare", async () => {
-    await ok("cp /lib/understudy/vmm.img /tmp/bad.img; printf X | dd of=/tmp/bad.img bs=1 seek=9000 conv=notrunc 2>/dev/null");
+    await ok("cp /lib/understudy/vmm-vmx.img /tmp/bad.img; printf X | dd of=/tmp/bad.img bs=1 seek=9000 conv=notrunc 2>/dev/null");
     const { status, output } = await machine.sh("understudy start --image /tmp/bad.img");
     expect(status).not.toBe(0);
     expect(output.trim().split("\n").at(-1)).toMatch(/damaged|checksum/);

@@ -243,7 +243,7 @@ describe("a capture that fails leaves the processor bare", () => {
     vmm.prepare();
     const { cr4, failing } = vmm.machine.processors[0]!;
     failing.add(instruction);
-    expect(vmm.capture(0)).toBe(vmm.result.VMX);
+    expect(vmm.capture(0)).toBe(vmm.result.PROCESSOR);
     bare(vmm, cr4);
     failing.clear();
     expect(vmm.capture(0)).toBe(OK);
@@ -253,7 +253,7 @@ describe("a capture that fails leaves the processor bare", () => {
     const vmm = new Vmm();
     vmm.prepare();
     vmm.machine.processors[0]!.cr4 = cr4;
-    expect(vmm.capture(0)).toBe(vmm.result.VMX);
+    expect(vmm.capture(0)).toBe(vmm.result.PROCESSOR);
     bare(vmm, cr4);
   });
 
@@ -262,7 +262,7 @@ describe("a capture that fails leaves the processor bare", () => {
     vmm.prepare();
     const { cr4 } = vmm.machine.processors[0]!;
     expect(vmm.call.enter!(0, KERNEL_RIP, KERNEL_RSP, KERNEL_CR3)).toBe(OK);
-    expect(vmm.call.enterFailed!(0)).toBe(vmm.result.VMX);
+    expect(vmm.call.enterFailed!(0)).toBe(vmm.result.PROCESSOR);
     expect([vmm.machine.processors[0]!.cr4, vmm.machine.processors[0]!.vmxRegion, vmm.cpu(0).state, vmm.call.cpuOwner!(0)]).toEqual([cr4, null, 0, 0]);
   });
 

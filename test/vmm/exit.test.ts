@@ -363,7 +363,7 @@ describe("INIT and SIPI of the kernel's own", () => {
 describe("what cannot be handled", () => {
   test("a VM entry that fails is a panic that says why", () => {
     const own = Vmm.captured();
-    expect(() => own.exit(0, 33, { entryFailure: true, qualification: 0x4n })).toThrow(/understudy: panic: VM entry failed, exit reason and qualification: 0x0*80000021 0x0*4 /);
+    expect(() => own.exit(0, 33, { entryFailure: true, qualification: 0x4n })).toThrow(/understudy: panic: VM entry failed, reason and detail: 0x0*80000021 0x0*4 /);
   });
 
   test("every exit is counted by its reason", () => {

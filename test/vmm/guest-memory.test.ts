@@ -1,11 +1,15 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { MIB, bytes } from "./firmware.ts";
 import { Machine } from "./machine.ts";
-import { loadModules } from "./vmm.ts";
+import { loadModules, viewOf } from "./vmm.ts";
 
 const machine = new Machine();
 const { memory } = machine;
-const { call } = loadModules(machine, "instance/guest-memory.ts");
+const loaded = loadModules(machine, "instance/guest-memory.ts");
+const { call } = loaded;
+/** Of the second instance. */
+const vcpu: bigint = call.vcpuOf!(2, 0);
+viewOf(loaded, "Vcpu", vcpu).instance = 2;
 const NO_ADDRESS = 2n ** 64n - 1n;
 /** The second instance's range; its first MiB is the start of it. */
 const BASE = 0x5000_0000n;
@@ -40,7 +44,7 @@ function map(linear: bigint, physical: bigint, size: bigint, flags = PRESENT, le
 /** The bytes that the VMM gets at a linear address. */
 function fetched(linear: bigint): string {
   memory.writeBytes(OUT, new Uint8Array(16));
-  const count: number = call.fetchInstruction!(2, linear, OUT);
+  const count: number = call.fetchInstruction!(vcpu, linear, OUT);
   return Buffer.from(memory.readBytes(OUT, count)).toString("latin1");
 }
 

@@ -166,7 +166,7 @@ describe("a boot is refused", () => {
 
   test("when the page-table pool could run out in the middle of it", () => {
     const vmm = Vmm.captured();
-    for (let at = 4n * GIB; vmm.call.eptTablesFree!(1) >= 24; at += 2n * MIB) vmm.call.unmapRange!(1, at, 4096n);
+    for (let at = 4n * GIB; vmm.call.mapTablesFree!(1) >= 24; at += 2n * MIB) vmm.call.unmapRange!(1, at, 4096n);
     refused(vmm, "TABLES", () => boot(vmm));
   });
 

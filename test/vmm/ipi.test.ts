@@ -177,6 +177,11 @@ describe("in x2APIC mode", () => {
     ["to everybody else", 1, OTHERS | ASSERT | 0x42, 0, [[0, FIXED, 0x42]]],
     ["to itself", 2, SELF | ASSERT | 0x43, 0, [[2, FIXED, 0x43]]],
     ["to the other instance", 0, ASSERT | 0x44, 0x104, []],
+    ["to a logical destination, of whose bits one is its own processor's", 0, LOGICAL | ASSERT | 0x46, 0x100014, [[1, FIXED, 0x46]]],
+    ["to a logical destination in the first cluster", 1, LOGICAL | ASSERT | 0x47, 1, [[0, FIXED, 0x47]]],
+    ["to a logical destination of the other instance", 0, LOGICAL | ASSERT | 0x49, 0x100010, []],
+    ["to every logical destination", 0, LOGICAL | ASSERT | 0x4a, 0xffffffff, [[0, FIXED, 0x4a], [1, FIXED, 0x4a]]],
+    ["to a logical destination in a cluster that has nobody", 0, LOGICAL | ASSERT | 0x48, 0x200004, []],
     ["to the xAPIC's broadcast address, which is nobody here", 0, ASSERT | 0x45, 0xff, []],
   ] as [string, number, number, number, number[][]][])("an interrupt %s goes where it may", (_what, cpu, command, destination, out) => {
     shared.machine.ipis.length = 0;

@@ -23,7 +23,7 @@ const pair = (): Vmm => booted({ apicIds: IDS }, 0b110n);
 function flushedBy(vmm: Vmm, cpus: number[], instance: number, call: () => number): boolean[] {
   vmm.machine.processors.forEach(({ flushes }) => { flushes.length = 0; });
   expect(call()).toBe(OK);
-  return cpus.map((cpu) => vmm.machine.processors[cpu]!.flushes.includes(`ept ${vmm.call.eptPointer!(instance).toString(16)}`));
+  return cpus.map((cpu) => vmm.machine.processors[cpu]!.flushes.includes(`ept ${vmm.call.mapPointer!(instance).toString(16)}`));
 }
 
 describe("a boot", () => {
@@ -320,7 +320,7 @@ describe("give-back", () => {
     vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n });
     vmm.machine.deliver(vmm.machine.processors[0]!, 2, 0x4600 | 0x9a);
     vmm.hypercall(0, HYPERCALL.ATTACH);
-    expect([states(vmm), vmm.read(2, "GUEST_CS_BASE"), vmm.vcpu(2).instance, vmm.read(2, "EPT_POINTER")]).toEqual([[RUNNING, WAITING, RUNNING], 0x9a000n, 1, vmm.call.eptPointer!(1)]);
+    expect([states(vmm), vmm.read(2, "GUEST_CS_BASE"), vmm.vcpu(2).instance, vmm.read(2, "EPT_POINTER")]).toEqual([[RUNNING, WAITING, RUNNING], 0x9a000n, 1, vmm.call.mapPointer!(1)]);
   });
 
   test("and boot again, as often as one likes, uses nothing up", () => {
@@ -329,7 +329,7 @@ describe("give-back", () => {
       expect(vmm.hypercall(0, HYPERCALL.STOP, { rdx: 2n })).toBe(OK);
       expect(vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n })).toBe(OK);
       expect(boot(vmm, { cpuMask: 0b110n })).toBe(OK);
-      return vmm.call.eptTablesFree!(1);
+      return vmm.call.mapTablesFree!(1);
     };
     const free = cycle();
     const pieces = vmm.call.pieceTotal!();

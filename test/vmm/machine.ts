@@ -186,7 +186,7 @@ export class Machine {
       },
       clearVectorState: () => { this.now.vectorStateCleared++; },
       haltForever: () => { throw new Gone("halted"); },
-      leaveVmx: (state: bigint) => { throw new Gone("released", state); },
+      leaveVmm: (state: bigint) => { throw new Gone("released", state); },
     };
   }
 

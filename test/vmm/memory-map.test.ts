@@ -5,7 +5,7 @@ import { Machine } from "./machine.ts";
 import { loadModules } from "./vmm.ts";
 
 const machine = new Machine();
-const { call, memory, constants } = loadModules(machine, "cpu/vmx/ept.ts", "cpu/vmx/bitmaps.ts");
+const { call, memory, constants } = loadModules(machine, "cpu/memory-map.ts", "cpu/vmx/bitmaps.ts");
 const [UC, WC, WT, WP, WB] = [0, 1, 4, 5, 6];
 const READ = 1n;
 const RX = 5n;
@@ -97,7 +97,7 @@ interface Mapping { host: bigint; permissions: bigint; type: number; size: bigin
 
 /** What the processor finds for a guest-physical address (SDM Vol. 3C, 29.3.2), independently of how the VMM built it. */
 function walk(instance: number, address: bigint): Mapping | null {
-  let table = call.eptPointer!(instance) & ~0xfffn;
+  let table = call.mapPointer!(instance) & ~0xfffn;
   let permissions = RWX;
   for (const shift of [39n, 30n, 21n, 12n]) {
     const entry = memory.read(table + ((address >> shift) & 511n) * 8n, 8);
@@ -118,7 +118,7 @@ function walk(instance: number, address: bigint): Mapping | null {
 
 describe("the identity map", () => {
   beforeEach(() => {
-    call.resetEpt!(1);
+    call.resetMap!(1);
     call.mapIdentity!(1);
   });
 
@@ -152,7 +152,7 @@ describe("the identity map", () => {
 
   test("splits where a memory type changes in the middle of a page", () => {
     setMtrrs({ ...PC_MTRRS, variable: [{ base: 6n * GIB + 512n * MIB, mask: mtrrMask(PAGE), type: UC! }] });
-    call.resetEpt!(1);
+    call.resetMap!(1);
     call.mapIdentity!(1);
     const at = 6n * GIB + 512n * MIB;
     expect([walk(1, at), walk(1, at + PAGE), walk(1, at + 2n * MIB)].map((one) => [one!.type, one!.size])).toEqual([[UC, PAGE], [WB, PAGE], [WB, 2n * MIB]]);
@@ -171,21 +171,21 @@ describe("the identity map", () => {
   });
 
   test("of one instance is not the other's", () => {
-    call.resetEpt!(2);
+    call.resetMap!(2);
     call.mapIdentical!(2, GIB, 2n * MIB, RWX);
     call.unmapRange!(1, GIB, 2n * MIB);
     expect([walk(1, GIB), walk(2, GIB)?.host, walk(2, GIB + 2n * MIB), walk(1, GIB + 2n * MIB)?.host]).toEqual([null, GIB, null, GIB + 2n * MIB]);
   });
 
   test("is write-back with a walk of four levels, as the processor is told", () => {
-    expect(call.eptPointer!(1) & 0xfffn).toBe(0x1en);
+    expect(call.mapPointer!(1) & 0xfffn).toBe(0x1en);
   });
 });
 
 describe("a range of the map", () => {
-  const free = (): number => call.eptTablesFree!(1);
+  const free = (): number => call.mapTablesFree!(1);
   beforeEach(() => {
-    call.resetEpt!(1);
+    call.resetMap!(1);
     call.mapIdentical!(1, 0n, 16n * GIB, RWX);
   });
 
@@ -224,17 +224,29 @@ describe("a range of the map", () => {
     expect(free()).toBe(before);
   });
 
+  test("gives the tables of its pieces back when it becomes one large page again", () => {
+    const before = free();
+    for (let i = 0; i < 200; i++) {
+      for (const at of [12n * GIB + PAGE, 12n * GIB + 700n * MIB, 13n * GIB + PAGE]) call.unmapRange!(1, at, PAGE);
+      call.mapIdentical!(1, 12n * GIB, 2n * MIB, RWX);
+      expect(before - free()).toBe(4);
+      call.mapIdentical!(1, 12n * GIB, 2n * GIB, RWX);
+      expect(free()).toBe(before);
+    }
+    expect([12n * GIB + PAGE, 13n * GIB + PAGE].map((at) => walk(1, at)!.size)).toEqual([GIB, GIB]);
+  });
+
   test("needs at most as many tables as a boot reserves for one (property)", () => {
     const page = fc.nat(Number(12n * GIB / PAGE));
     fc.assert(fc.property(page, page, fc.boolean(), (a, b, map) => {
-      call.resetEpt!(1);
+      call.resetMap!(1);
       call.mapIdentical!(1, 0n, 16n * GIB, RWX);
       const before = free();
       const [first, last] = [Math.min(a, b), Math.max(a, b)].map((one) => BigInt(one) * PAGE) as [bigint, bigint];
       const size = (last - first) % (256n * MIB) + PAGE; // no more than a test has time for
       if (map) call.mapIdentical!(1, first, size, READ);
       else call.unmapRange!(1, first, size);
-      expect(before - free()).toBeLessThanOrEqual(Number(constants.EPT_TABLES_PER_RANGE));
+      expect(before - free()).toBeLessThanOrEqual(Number(constants.MAP_TABLES_PER_RANGE));
     }), { numRuns: 25 });
   });
 
@@ -244,7 +256,7 @@ describe("a range of the map", () => {
     };
     expect(fill).toThrow(/assertion failed: index < POOL_TABLES/);
     expect(free()).toBe(0);
-    call.resetEpt!(2);
+    call.resetMap!(2);
     expect(walk(2, 0n)).toBeNull();
   });
 });
@@ -255,7 +267,7 @@ test("any sequence of maps and unmaps agrees with a list of pages (property)", (
   const place = fc.oneof(fc.nat(PAGES - 1), fc.constantFrom(0, 512, 1024, 1536, 1023, 1025));
   const change = fc.record({ first: place, count: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.constantFrom(512, 513, 1024, 1535)), host: fc.constantFrom(0n, 4n * GIB, 4n * GIB + 5n * PAGE, 2n * GIB), permissions: fc.constantFrom(null, READ, RX, RWX) });
   fc.assert(fc.property(fc.array(change, { minLength: 1, maxLength: 8 }), (changes) => {
-    call.resetEpt!(1);
+    call.resetMap!(1);
     call.mapIdentical!(1, 0n, 4n * GIB, RWX);
     const model: ({ host: bigint; permissions: bigint } | null)[] = Array.from({ length: PAGES }, (_, i) => ({ host: FIRST + BigInt(i) * PAGE, permissions: RWX }));
     for (const { first, count, host, permissions } of changes) {

@@ -95,7 +95,7 @@ export interface Page { host: bigint; permissions: bigint; type: number }
 
 /** What an instance reaches at a guest-physical address, by its own tables. */
 export function reaches(vmm: Vmm, instance: number, address: bigint): Page | null {
-  let table = vmm.call.eptPointer!(instance) & ~0xfffn;
+  let table = vmm.call.mapPointer!(instance) & ~0xfffn;
   for (const shift of [39n, 30n, 21n, 12n]) {
     const entry = vmm.machine.memory.read(table + ((address >> shift) & 511n) * 8n, 8);
     if ((entry & 7n) === 0n) return null;

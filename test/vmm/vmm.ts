@@ -197,7 +197,7 @@ export class Vmm {
     return this.call.handleRareExit!(vcpu);
   }
 
-  /** The stub's end (boot/exit.asm): VMRESUME after the commonest exit, else what Vcpu.launched says. */
+  /** The stub's end (boot/vmx/exit.asm): VMRESUME after the commonest exit, else what Vcpu.launched says. */
   private enterGuest(processor: Processor, vcpu: bigint, resume: boolean): void {
     const view = this.view("Vcpu", vcpu);
     const nmi = this.cpu(processor.index).nmiCount > 0;

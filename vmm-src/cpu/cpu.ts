@@ -36,7 +36,7 @@ export const RSI = 6;
 export const RDI = 7;
 
 /**
- * The exit stub (boot/exit.asm) finds it just below the host's RSP, which is the
+ * The exit stub (exit.asm in boot/) finds it just below the host's RSP, which is the
  * address of `stackTop`.
  * @asm
  */
@@ -45,7 +45,9 @@ export class Vcpu extends Struct {
   /** Stack of the processor that carries this virtual CPU. */
   stackTop: HostVirtual;
   cpu: Cpu | null;
-  /** 0 until the first VM entry with its current VMCS state. */
+  /** Its VMCS or VMCB. */
+  control: HostPhysical;
+  /** On VT-x: 0 until the first VM entry with its current VMCS state. */
   launched: u32;
   /** Number of its instance, from 1. */
   instance: u32;
@@ -63,10 +65,10 @@ export class Vcpu extends Struct {
   nmiPending: u32;
   /** 1: `ldr` was kept from the real LDR and goes there with the next hold. */
   exposeLdr: u32;
-  /** By basic exit reason; a power of two, so that a mask is all the check an index needs. */
+  /** By reason (cpu/exit.ts); a power of two, so that a mask is all the check an index needs. */
   exits: FixedArray<u64, 128>;
 }
-assertLayout<Vcpu>(1232, { stackTop: 128, cpu: 136, launched: 144, exits: 208 });
+assertLayout<Vcpu>(1240, { stackTop: 128, cpu: 136, control: 144, launched: 152, exits: 216 });
 export const EXIT_MASK: u32 = 127;
 
 /** @asm */
@@ -100,6 +102,11 @@ export const vcpus: FixedArray<FixedArray<Vcpu, 32>, 2> = zeroed(64);
 /** The virtual CPU of an instance (from 1) on a processor. */
 export function vcpuOf(instance: u32, cpu: u32): Vcpu {
   return vcpus[instance - 1][cpu];
+}
+
+/** Whether a processor runs nothing until it gets a SIPI, the VMM's or its guest's. */
+export function isWaiting(cpu: Cpu): boolean {
+  return cpu.state === CpuState.WAITING || cpu.state === CpuState.PARKED;
 }
 
 /** The processor that carries a virtual CPU now. */

@@ -1,29 +1,20 @@
 /**
  * How one processor makes another do something in the VMM. The order is left in
- * its mailbox; INIT makes it exit if it runs a guest, SIPI if it waits for one
- * (INIT is blocked there: SDM Vol. 3C, 26.2 "Other causes of VM exits"). Neither
- * reaches the guest.
+ * its mailbox; a signal that the guest does not notice (#processor/signal.ts)
+ * makes it look there.
  */
 import { CpuState, MAX_CPUS } from '../abi.ts';
-import { APIC_ICR_HIGH, APIC_LDR, ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT, ICR_MODE_STARTUP } from '../machine/apic.ts';
+import { APIC_ICR_HIGH, APIC_LDR } from '../machine/apic.ts';
 import { pause } from '../machine/intrinsics.ts';
 import { Command, Cpu, Vcpu, cpuOf, cpus } from './cpu.ts';
-import { isX2apic, ownApicId, readApic, sendIpi, writeApic } from './local-apic.ts';
-import { flushMemoryMap } from './vmx/guest.ts';
+import { isX2apic, ownApicId, readApic, writeApic } from './local-apic.ts';
+import { flushMemoryMap } from '#processor/guest.ts';
+import { expectSignal, isLeftOver, signal } from '#processor/signal.ts';
 
 let lockHeld: u32 = 0;
 /** Number of the processor that has the lock. */
 let lockOwner: u32 = 0;
 let holding: u32 = 0;
-
-function isWaiting(cpu: Cpu): boolean {
-  return cpu.state === CpuState.WAITING || cpu.state === CpuState.PARKED;
-}
-
-function signal(cpu: Cpu): void {
-  if (isWaiting(cpu)) sendIpi(cpu.apicId, ICR_MODE_STARTUP | ICR_ASSERT);
-  else sendIpi(cpu.apicId, ICR_MODE_INIT | ICR_LEVEL | ICR_ASSERT);
-}
 
 /**
  * A signal can be missed: a SIPI by a processor on its way into the wait, an INIT
@@ -106,15 +97,13 @@ export function failProcessor(): void {
   }
 }
 
-/** Exits by INIT or SIPI: what is asked of this processor. FLUSH: it has been carried out; NONE: the signal is the guest's own. */
+/** A signal has arrived: what is asked of this processor. FLUSH: it has been carried out; NONE: the signal is the guest's own. */
 export function takeOrder(vcpu: Vcpu): Command {
   const cpu = cpuOf(vcpu);
   if (carryOutInPlace(cpu, vcpu)) return Command.FLUSH;
   const command = atomicLoad(cpu.command);
   if (command !== Command.NONE) return command;
-  if (cpu.strayInits === 0) return Command.NONE;
-  cpu.strayInits--;
-  return Command.FLUSH;
+  return isLeftOver(cpu) ? Command.FLUSH : Command.NONE;
 }
 
 /** The other processor goes on: its order is taken up. */
@@ -131,7 +120,7 @@ export function finishOrder(cpu: Cpu): void {
 export function lock(vcpu: Vcpu): boolean {
   const cpu = cpuOf(vcpu);
   while (atomicExchange(lockHeld, 1) !== 0) {
-    if (carryOutInPlace(cpu, vcpu)) cpu.strayInits++;
+    if (carryOutInPlace(cpu, vcpu)) expectSignal(cpu);
     else if (atomicLoad(cpu.command) !== Command.NONE) return false;
     pause();
   }

@@ -8,7 +8,8 @@ import {
   APIC_LVT_ERROR, APIC_LVT_TIMER, APIC_SVR, APIC_TPR, ICR_ASSERT, ICR_BUSY, ICR_SHORTHAND_SELF, LVT_MASKED, SVR_ENABLE,
   SVR_RESET,
 } from '../machine/apic.ts';
-import { acceptInterrupts, pause, readMsr, writeMsr } from '../machine/intrinsics.ts';
+import { pause, readMsr, writeMsr } from '../machine/intrinsics.ts';
+import { acceptPending } from '#processor/interrupts.ts';
 import { APIC_BASE_BSP, APIC_BASE_X2APIC, IA32_APIC_BASE, X2APIC_MSR_BASE } from '../machine/msr.ts';
 
 const X2APIC_DESTINATION_SHIFT: u64 = 32n;
@@ -70,6 +71,12 @@ export function sendIpi(apicId: u32, command: u32): void {
   writeApic(APIC_ICR_HIGH, high);
 }
 
+/** Sends an interrupt command as it is; in xAPIC mode to the destination that the high word has already. */
+export function sendCommand(command: u32, destination: u32): void {
+  if (isX2apic()) writeMsr(X2APIC_MSR_BASE + (APIC_ICR_LOW >> 4), (u64(destination) << X2APIC_DESTINATION_SHIFT) | u64(command));
+  else writeApic(APIC_ICR_LOW, command);
+}
+
 /** Raises a vector on this processor: how the VMM's own devices interrupt an instance that holds its APIC. */
 export function sendSelf(vector: u32): void {
   if (isX2apic()) writeMsr(X2APIC_MSR_BASE + (APIC_ICR_LOW >> 4), u64(ICR_SHORTHAND_SELF | ICR_ASSERT | vector));
@@ -100,7 +107,7 @@ export function resetLocalApic(): void {
   writeApic(APIC_SVR, SVR_RESET | SVR_ENABLE);
   for (let i: u32 = 0; i < DRAIN_ROUNDS; i++) {
     if (anyBit(APIC_ISR)) writeApic(APIC_EOI, 0);
-    else if (anyBit(APIC_IRR)) acceptInterrupts();
+    else if (anyBit(APIC_IRR)) acceptPending();
     else break;
   }
   for (let lvt: u32 = APIC_LVT_TIMER; lvt <= APIC_LVT_ERROR; lvt += 16) writeApic(lvt, LVT_MASKED);

@@ -5,15 +5,13 @@
  * period that it programmed into the PIT or the HPET.
  */
 import { bootInfo } from '../machine/region.ts';
-import { readMsr } from '../machine/intrinsics.ts';
 import { IOAPIC_MASKED } from '../machine/apic.ts';
 import { sendSelf } from '../cpu/local-apic.ts';
-import { setPreemptionTimer } from '../cpu/vmx/guest.ts';
+import { Vcpu } from '../cpu/cpu.ts';
+import { setTimer } from '#processor/timer.ts';
 import { ioapicEntry } from './ioapic.ts';
 
 const TIMER_PIN: u32 = 2;
-const IA32_VMX_MISC: u32 = 0x485;
-const MISC_TIMER_RATE: u64 = 0x1fn;
 const VECTOR: u64 = 0xffn;
 const DEFAULT_PERIOD_NS: u64 = 4000000n;
 
@@ -33,33 +31,37 @@ export function setTickPeriod(nanoseconds: u64): void {
   if (nanoseconds >= 100000n && nanoseconds <= 100000000n) periodNs = nanoseconds;
 }
 
-function periodTicks(): u32 {
-  const tsc: u64 = (periodNs * u64(bootInfo().tscKhz)) / 1000000n;
-  return wrapU32(tsc >> (readMsr(IA32_VMX_MISC) & MISC_TIMER_RATE));
+function startTimer(vcpu: Vcpu): void {
+  setTimer(vcpu, (periodNs * u64(bootInfo().tscKhz)) / 1000000n, vector());
+}
+
+function vector(): u32 {
+  return wrapU32(ioapicEntry(TIMER_PIN) & VECTOR);
 }
 
 /** Pin 2 has changed: runs the tick while it is unmasked. On the virtual CPU that holds the timer. */
-export function updateTick(): void {
+export function updateTick(vcpu: Vcpu): void {
   const wanted = !retired && (ioapicEntry(TIMER_PIN) & IOAPIC_MASKED) === 0n;
   if (wanted === running) return;
   running = wanted;
-  setPreemptionTimer(wanted ? periodTicks() : 0);
+  if (wanted) startTimer(vcpu);
+  else setTimer(vcpu, 0n, 0);
 }
 
 /** The instance has armed its local APIC timer. */
-export function retireTick(): void {
+export function retireTick(vcpu: Vcpu): void {
   if (!running) return;
   retired = true;
   running = false;
-  setPreemptionTimer(0);
+  setTimer(vcpu, 0n, 0);
 }
 
-/** The preemption timer's exit. Retired meanwhile on another processor, it ends here. */
-export function tick(): void {
+/** The timer's exit. Retired meanwhile on another processor, it ends here. */
+export function tick(vcpu: Vcpu): void {
   if (!running) {
-    setPreemptionTimer(0);
+    setTimer(vcpu, 0n, 0);
     return;
   }
-  sendSelf(wrapU32(ioapicEntry(TIMER_PIN) & VECTOR));
-  setPreemptionTimer(periodTicks());
+  sendSelf(vector());
+  startTimer(vcpu);
 }

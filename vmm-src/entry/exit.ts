@@ -1,18 +1,19 @@
 /**
- * VM exits. Follow one: boot/exit.asm → handleExit, or handleRareExit → a handler
- * below or in instance/ → boot/exit.asm, with the guest's registers in the Vcpu.
+ * VM exits. Follow one: exit.asm in boot/ → handleExit, or handleRareExit → a handler
+ * below or in instance/ → exit.asm, with the guest's registers in the Vcpu.
  */
 import {
   ABI_VERSION, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
 } from '../abi.ts';
-import { Command, EXIT_MASK, RAX, RBX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { Command, Cpu, RAX, RBX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { isX2apic } from '../cpu/local-apic.ts';
 import { finishOrder, hasOrder, takeOrder } from '../cpu/kick.ts';
-import {
-  advance, deliverPendingNmi, guestCpl, guestCr4, guestRegister, guestRip, injectGp, injectUd, reinjectInterrupted, writeGuestCr0,
-  writeGuestCr4,
-} from '../cpu/vmx/guest.ts';
-import { hasJustStarted, startAtVector, waitForSipi } from '../cpu/vmx/start.ts';
+import { Exit } from '../cpu/exit.ts';
+import { failureDetail, failureReason, isCpuidExit, sipiVector, takeExit, takeSignal, touchedAddress } from '#processor/exits.ts';
+import { advance, guestCpl, guestCr4, guestRip, injectGp, injectUd } from '#processor/guest.ts';
+import { readVirtualizationMsr, writeVirtualizationMsr } from '#processor/msrs.ts';
+import { waitForSignal, waitsHere } from '#processor/signal.ts';
+import { hasJustStarted, startAtVector, waitForSipi } from '#processor/start.ts';
 import { tick } from '../devices/tick.ts';
 import { record } from '../events.ts';
 import { leaveAndHalt } from '../instance/capture.ts';
@@ -20,11 +21,10 @@ import { handleHypercall } from '../instance/hypercall.ts';
 import { handleIo } from '../instance/io.ts';
 import { X2APIC_ICR, instanceOf, isSharedMsr } from '../instance/instance.ts';
 import { writeX2apicIcr } from '../instance/ipi.ts';
-import { handleEptViolation } from '../instance/mmio.ts';
+import { handleMemoryExit } from '../instance/mmio.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
-import { CpuidResult, cpuid, vmread, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
+import { CpuidResult, cpuid, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
 import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_LA57, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
-import { EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, Vmcs } from '../machine/vmcs.ts';
 import { panic } from './panic.ts';
 
 const CPUID_FEATURES: u32 = 1;
@@ -52,10 +52,10 @@ function handleCpuid(vcpu: Vcpu): void {
   cpuid(leaf, subleaf, result);
   if (leaf === CPUID_FEATURES) {
     result.ecx &= ~CPUID_1_ECX_OSXSAVE;
-    if ((guestCr4() & CR4_OSXSAVE) !== 0n) result.ecx |= CPUID_1_ECX_OSXSAVE;
+    if ((guestCr4(vcpu) & CR4_OSXSAVE) !== 0n) result.ecx |= CPUID_1_ECX_OSXSAVE;
   } else if (leaf === CPUID_EXTENDED_FEATURES && subleaf === 0) {
     result.ecx &= ~(CPUID_7_ECX_OSPKE | CPUID_7_ECX_LA57);
-    if ((guestCr4() & CR4_PKE) !== 0n) result.ecx |= CPUID_7_ECX_OSPKE;
+    if ((guestCr4(vcpu) & CR4_PKE) !== 0n) result.ecx |= CPUID_7_ECX_OSPKE;
   } else if (leaf === CPUID_SIGNATURE) {
     result.eax = CPUID_SIGNATURE + 1;
     result.ebx = SIGNATURE_EBX;
@@ -71,7 +71,7 @@ function handleCpuid(vcpu: Vcpu): void {
   vcpu.registers[RBX] = u64(result.ebx);
   vcpu.registers[RCX] = u64(result.ecx);
   vcpu.registers[RDX] = u64(result.edx);
-  advance();
+  advance(vcpu);
 }
 
 function lowHalves(high: u64, low: u64): u64 {
@@ -95,49 +95,37 @@ function handleXsetbv(vcpu: Vcpu): void {
   const supported: CpuidResult = zeroed();
   cpuid(CPUID_XSAVE, 0, supported);
   const allowed = lowHalves(u64(supported.edx), u64(supported.eax));
-  if (guestCpl() !== 0 || wrapU32(vcpu.registers[RCX]) !== 0 || (value & ~allowed) !== 0n || !isConsistent(value)) {
-    injectGp();
+  if (guestCpl(vcpu) !== 0 || wrapU32(vcpu.registers[RCX]) !== 0 || (value & ~allowed) !== 0n || !isConsistent(value)) {
+    injectGp(vcpu);
     return;
   }
   xsetbv(0, value);
-  advance();
-}
-
-/** CR0 and CR4 exit only when the guest changes a bit that VMX holds (SDM Vol. 3D, table 28-3). */
-function handleCrAccess(vcpu: Vcpu, qualification: u64): void {
-  const value = guestRegister(vcpu, wrapU32(qualification >> 8n) & 15);
-  const what: u32 = wrapU32(qualification) & 0x3f;
-  let written = false;
-  if (what === 0) written = writeGuestCr0(value);
-  else if (what === 4) written = writeGuestCr4(vcpu, value);
-  if (written) advance();
-  else injectGp();
+  advance(vcpu);
 }
 
 /**
  * A guarded MSR. An x2APIC ICR is delivered as far as it may be. Settings of the
  * whole package (MTRRs, microcode) stay as they are: kernels write them back as
- * they found them, so a write without effect is what they expect. The rest is
- * refused and recorded.
+ * they found them, so a write without effect is what they expect. What shows
+ * virtualization is the back end's to answer. The rest is refused and recorded.
  */
 function handleWrmsr(vcpu: Vcpu): void {
   const index: u32 = wrapU32(vcpu.registers[RCX]);
+  const value = lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]);
   if (index === X2APIC_ICR && isX2apic()) {
-    writeX2apicIcr(vcpu, lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]));
-    advance();
-    return;
+    writeX2apicIcr(vcpu, value);
+    advance(vcpu);
+  } else if (isSharedMsr(index) || writeVirtualizationMsr(vcpu, index, value)) advance(vcpu);
+  else {
+    record(EventType.MSR_VIOLATION, vcpu.instance, vcpu.index, u64(index) | (1n << 32n), guestRip(vcpu));
+    injectGp(vcpu);
   }
-  if (isSharedMsr(index)) {
-    advance();
-    return;
-  }
-  record(EventType.MSR_VIOLATION, vcpu.instance, vcpu.index, u64(index) | (1n << 32n), guestRip());
-  injectGp();
 }
 
-/** MSRs outside the bitmap's ranges exit on any access; they do not exist. */
-function handleRdmsr(): void {
-  injectGp();
+/** An MSR that shows virtualization; any other exits because it is outside the bitmap's ranges, and does not exist. */
+function handleRdmsr(vcpu: Vcpu): void {
+  if (readVirtualizationMsr(vcpu, wrapU32(vcpu.registers[RCX]))) advance(vcpu);
+  else injectGp(vcpu);
 }
 
 /** Carries out what another processor has ordered (cpu/kick.ts), if it has. */
@@ -155,51 +143,53 @@ function obeyOrder(vcpu: Vcpu): boolean {
   return true;
 }
 
-/** INIT and SIPI: either another processor's order or the guest's own. */
-function handleStartup(vcpu: Vcpu, reason: u32, vector: u64): void {
-  if (obeyOrder(vcpu)) return;
+/** An INIT of the guest's own: its processor waits for the SIPI. */
+function handleInit(vcpu: Vcpu): void {
   const cpu = cpuOf(vcpu);
-  if (reason === ExitReason.INIT) {
-    // A guarded guest's INITs are announced; another one is left over from an order that was carried out without it.
-    if (instanceOf(vcpu.instance).apicGuarded && atomicExchange(cpu.guestInit, 0) === 0) return;
-    if (hasJustStarted(cpu)) return;
-    waitForSipi(cpu);
-    record(EventType.CPU_WAITING, vcpu.instance, cpu.index, 0n, 0n);
-  } else if (cpu.state === CpuState.WAITING && vector !== 0n) {
-    startAtVector(vcpu, vector);
-    record(EventType.CPU_STARTED, vcpu.instance, cpu.index, vector, 0n);
+  // A guarded guest's INITs are announced; another one is left over from an order that was carried out without it.
+  if (instanceOf(vcpu.instance).apicGuarded && atomicExchange(cpu.guestInit, 0) === 0) return;
+  if (hasJustStarted(vcpu, cpu)) return;
+  waitForSipi(vcpu, cpu);
+  record(EventType.CPU_WAITING, vcpu.instance, cpu.index, 0n, 0n);
+}
+
+function handleSipi(vcpu: Vcpu, vector: u64): void {
+  const cpu = cpuOf(vcpu);
+  if (cpu.state !== CpuState.WAITING || vector === 0n) return;
+  startAtVector(vcpu, vector);
+  record(EventType.CPU_STARTED, vcpu.instance, cpu.index, vector, 0n);
+}
+
+/** Handles every exit but CPUID, some of which may have interrupted the delivery of an event. */
+function handleOther(vcpu: Vcpu, exit: Exit): void {
+  switch (exit) {
+    case Exit.INIT:
+      if (!obeyOrder(vcpu)) handleInit(vcpu);
+      break;
+    case Exit.SIPI:
+      if (!obeyOrder(vcpu)) handleSipi(vcpu, sipiVector(vcpu));
+      break;
+    case Exit.HYPERCALL: handleHypercall(vcpu); break;
+    case Exit.MEMORY: handleMemoryExit(vcpu, touchedAddress(vcpu)); break;
+    case Exit.IO: handleIo(vcpu); break;
+    case Exit.WRMSR: handleWrmsr(vcpu); break;
+    case Exit.RDMSR: handleRdmsr(vcpu); break;
+    case Exit.XSETBV: handleXsetbv(vcpu); break;
+    case Exit.TIMER: tick(vcpu); break;
+    case Exit.INVD:
+      writebackInvalidate();
+      advance(vcpu);
+      break;
+    case Exit.REFUSED: injectGp(vcpu); break;
+    case Exit.UNDEFINED: injectUd(vcpu); break;
+    case Exit.DONE: break;
+    case Exit.TRIPLE_FAULT: stopSelf(vcpu, StopReason.TRIPLE_FAULT); break;
+    default: stopSelf(vcpu, StopReason.UNHANDLED); break;
   }
 }
 
-/** Everything but the commonest exit, some of which may have interrupted the delivery of an event. */
-function handleOther(vcpu: Vcpu, reason: u32): void {
-  const qualification = vmread(Vmcs.EXIT_QUALIFICATION);
-  reinjectInterrupted();
-  switch (reason) {
-    case ExitReason.INIT: handleStartup(vcpu, reason, 0n); break;
-    case ExitReason.SIPI: handleStartup(vcpu, reason, qualification & 0xffn); break;
-    case ExitReason.VMCALL: handleHypercall(vcpu); break;
-    case ExitReason.EPT_VIOLATION: handleEptViolation(vcpu, vmread(Vmcs.GUEST_PHYSICAL_ADDRESS)); break;
-    case ExitReason.IO: handleIo(vcpu, qualification); break;
-    case ExitReason.WRMSR: handleWrmsr(vcpu); break;
-    case ExitReason.RDMSR: handleRdmsr(); break;
-    case ExitReason.CR_ACCESS: handleCrAccess(vcpu, qualification); break;
-    case ExitReason.XSETBV: handleXsetbv(vcpu); break;
-    case ExitReason.PREEMPTION_TIMER: tick(); break;
-    case ExitReason.MONITOR_TRAP_FLAG: deliverPendingNmi(vcpu); break;
-    case ExitReason.INVD:
-      writebackInvalidate();
-      advance();
-      break;
-    // VMX is visible but not to be had: VMXON faults as where firmware has locked it off, the rest as outside VMX operation.
-    case ExitReason.VMXON: injectGp(); break;
-    case ExitReason.VMCLEAR: case 20: case 21: case 22: case 23: case 24: case 25: case 26:
-    case ExitReason.INVEPT: case ExitReason.INVVPID: case ExitReason.GETSEC:
-      injectUd();
-      break;
-    case ExitReason.TRIPLE_FAULT: stopSelf(vcpu, StopReason.TRIPLE_FAULT); break;
-    default: stopSelf(vcpu, StopReason.UNHANDLED); break;
-  }
+function isSignal(exit: Exit): boolean {
+  return exit === Exit.INIT || exit === Exit.SIPI;
 }
 
 /**
@@ -208,19 +198,25 @@ function handleOther(vcpu: Vcpu, reason: u32): void {
  * @entry
  */
 export function handleRareExit(vcpu: Vcpu): Vcpu {
-  const full = vmread(Vmcs.EXIT_REASON);
-  if ((full & EXIT_REASON_ENTRY_FAILURE) !== 0n) panic('VM entry failed, exit reason and qualification:', full, vmread(Vmcs.EXIT_QUALIFICATION));
+  const exit = takeExit(vcpu);
+  if (exit === Exit.ENTRY_FAILURE) panic('VM entry failed, reason and detail:', failureReason(vcpu), failureDetail(vcpu));
   const cpu = cpuOf(vcpu);
-  const reason: u32 = wrapU32(full & EXIT_REASON_BASIC);
-  const isSignal = reason === ExitReason.INIT || reason === ExitReason.SIPI;
-  if (hasOrder(cpu) && !isSignal && instanceOf(vcpu.instance).apicGuarded) {
-    // The guest repeats what it exited for, if it still has this processor then.
-    reinjectInterrupted();
-    obeyOrder(vcpu);
-  } else handleOther(vcpu, reason);
-  const next = cpu.vcpu;
-  if (next === null) unreachable();
+  // The guest repeats what it exited for, if it still has this processor then.
+  if (hasOrder(cpu) && !isSignal(exit) && instanceOf(vcpu.instance).apicGuarded) obeyOrder(vcpu);
+  else handleOther(vcpu, exit);
+  let next = carried(cpu);
+  while (waitsHere(cpu)) {
+    waitForSignal(cpu);
+    handleOther(next, takeSignal(next));
+    next = carried(cpu);
+  }
   return next;
+}
+
+function carried(cpu: Cpu): Vcpu {
+  const vcpu = cpu.vcpu;
+  if (vcpu === null) unreachable();
+  return vcpu;
 }
 
 /**
@@ -230,10 +226,7 @@ export function handleRareExit(vcpu: Vcpu): Vcpu {
  * @entry
  */
 export function handleExit(vcpu: Vcpu): boolean {
-  const reason: u32 = wrapU32(vmread(Vmcs.EXIT_REASON) & EXIT_REASON_BASIC);
-  vcpu.exits[reason & EXIT_MASK]++;
-  vcpu.launched = 1;
-  if (reason !== ExitReason.CPUID) return false;
+  if (!isCpuidExit(vcpu)) return false;
   handleCpuid(vcpu);
   return true;
 }

@@ -13,5 +13,5 @@ export function enter(cpu: u32, rip: u64, rsp: u64, cr3: u64): Result {
 /** The entry after a capture failed. @entry */
 export function enterFailed(cpu: u32): Result {
   undoCapture(cpu);
-  return Result.VMX;
+  return Result.PROCESSOR;
 }

@@ -52,9 +52,9 @@ export function onException(vector: u64, rip: u64): never {
   panic('exception in the VMM, vector and RIP:', vector, rip);
 }
 
-/** VMRESUME or VMLAUNCH failed after a first entry. @entry */
+/** The VM entry failed. @entry */
 export function onEntryFailure(error: u64): never {
-  panic('VM entry refused, VM-instruction error:', error, 0n);
+  panic('VM entry refused, error:', error, 0n);
 }
 
 /** VMWRITE failed: a field that this processor does not have. @entry */

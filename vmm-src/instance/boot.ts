@@ -7,9 +7,11 @@ import { BootRequest, EventType, InstanceState, MAX_CPUS, ResourceKind, Result }
 import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
-import { trapMsrWrite } from '../cpu/vmx/bitmaps.ts';
-import { flushMemoryMap } from '../cpu/vmx/guest.ts';
-import { EPT_ALL, EPT_EXECUTE, EPT_READ, EPT_TABLES_PER_RANGE, eptTablesFree, mapIdentical, mapRange, resetEpt, unmapRange } from '../cpu/vmx/ept.ts';
+import {
+  MAP_ALL, MAP_EXECUTE, MAP_READ, MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, unmapRange,
+} from '../cpu/memory-map.ts';
+import { trapMsrWrite } from '#processor/bitmaps.ts';
+import { flushMemoryMap } from '#processor/guest.ts';
 import { resetHpet } from '../devices/hpet.ts';
 import { resetIoapic } from '../devices/ioapic.ts';
 import { resetLegacy } from '../devices/legacy.ts';
@@ -57,18 +59,18 @@ export function checkRequest(request: BootRequest, parent: u32, self: Cpu): Resu
   if (request.memorySize < MINIMUM_MEMORY) return Result.TOO_SMALL;
   const usable = checkCpus(request, parent, self);
   if (usable !== Result.OK) return usable;
-  if (eptTablesFree(parent) < 4 * EPT_TABLES_PER_RANGE) return Result.TABLES;
+  if (mapTablesFree(parent) < 4 * MAP_TABLES_PER_RANGE) return Result.TABLES;
   return checkKernel(request);
 }
 
 /** What the new instance reaches: its range, its private low MiB, its local APIC, the clocks that only count. */
 function buildMap(instance: u32, base: HostPhysical, size: u64): void {
-  resetEpt(instance);
+  resetMap(instance);
   setLowBase(instance, base);
-  mapRange(instance, 0n, base, LOW_END, EPT_ALL);
-  mapIdentical(instance, base + LOW_END, size - LOW_END, EPT_ALL);
-  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, EPT_READ | EPT_EXECUTE);
-  if (platform.hpet !== 0n) mapIdentical(instance, platform.hpet, PAGE_SIZE, EPT_READ | EPT_EXECUTE);
+  mapRange(instance, 0n, base, LOW_END, MAP_ALL);
+  mapIdentical(instance, base + LOW_END, size - LOW_END, MAP_ALL);
+  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, MAP_READ | MAP_EXECUTE);
+  if (platform.hpet !== 0n) mapIdentical(instance, platform.hpet, PAGE_SIZE, MAP_READ | MAP_EXECUTE);
 }
 
 function resetShadows(): void {
@@ -104,7 +106,7 @@ function partition(request: BootRequest, parent: u32, child: u32): void {
 /** Undoes `partition` for a kernel that could not be prepared. */
 function unpartition(request: BootRequest, parent: u32, child: u32): void {
   moveMemory(request.memoryBase, request.memorySize, child, parent);
-  mapIdentical(parent, request.memoryBase, request.memorySize, EPT_ALL);
+  mapIdentical(parent, request.memoryBase, request.memorySize, MAP_ALL);
   guardApic(parent, false);
   guardSharedMsrs(parent, false);
   setLowBase(child, 0n);

@@ -8,20 +8,21 @@ import { Cpu, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { finishOrder, holdOthers, letGo, orderLeave } from '../cpu/kick.ts';
 import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT } from '../machine/apic.ts';
 import { markBootstrap, sendIpi } from '../cpu/local-apic.ts';
-import { abandonVmx, captureState, enterVmxRoot } from '../cpu/vmx/capture.ts';
-import { prepareControls } from '../cpu/vmx/controls.ts';
-import { IDENTITY_STEPS, mapIdentityStep, resetEpt } from '../cpu/vmx/ept.ts';
-import { buildHostTables, buildIdtSlice, buildProcessor, buildTransition, protectImage } from '../cpu/vmx/host.ts';
-import { guestCr3 } from '../cpu/vmx/guest.ts';
-import { releaseCpu } from '../cpu/vmx/release.ts';
-import { retireVmcs } from '../cpu/vmx/vmcs.ts';
+import { buildHostTables, buildIdtSlice, buildProcessor, buildTransition, protectImage } from '../cpu/host.ts';
+import { IDENTITY_STEPS, mapIdentityStep, resetMap } from '../cpu/memory-map.ts';
+import { checkCapability } from '#processor/capability.ts';
+import { captureState, turnOff, turnOn } from '#processor/capture.ts';
+import { guestCr3 } from '#processor/guest.ts';
+import { releaseCpu } from '#processor/release.ts';
+import { STARTUP_EXITS } from '#processor/signal.ts';
+import { retire } from '#processor/vcpu.ts';
 import { scanPci } from '../devices/pci-config.ts';
 import { record } from '../events.ts';
 import { haltForever, readTsc } from '../machine/intrinsics.ts';
 import { readMtrrs } from '../machine/mtrr.ts';
 import { bootInfo } from '../machine/region.ts';
 import { E820_RAM, VMM, addMemory, functionTotal, moveMemory, resetPartition, setCpuOwner } from '../partition.ts';
-import { guardMsrs, hideRegion, instanceOf, openPorts, runningInstances } from './instance.ts';
+import { guardApic, guardMsrs, hideRegion, instanceOf, openPorts, runningInstances } from './instance.ts';
 
 /** The operating system that is captured. */
 const FIRST: u32 = 1;
@@ -48,7 +49,7 @@ function buildPartition(info: BootInfo): Result {
 
 function prepareFirst(): Result {
   const info = bootInfo();
-  const capability = prepareControls();
+  const capability = checkCapability();
   if (capability !== Result.OK) return capability;
   const partition = buildPartition(info);
   if (partition !== Result.OK) return partition;
@@ -56,7 +57,7 @@ function prepareFirst(): Result {
   if (found !== Result.OK) return found;
   readMtrrs();
   buildHostTables();
-  resetEpt(FIRST);
+  resetMap(FIRST);
   return Result.OK;
 }
 
@@ -85,6 +86,7 @@ export function prepare(step: u32): Result {
     hideRegion(FIRST);
     openPorts(FIRST);
     guardMsrs(FIRST);
+    if (!STARTUP_EXITS) guardApic(FIRST, false);
     const instance = instanceOf(FIRST);
     instance.state = InstanceState.RUNNING;
     instance.holdsPlatform = true;
@@ -99,10 +101,10 @@ export function capture(index: u32, rip: u64, rsp: u64, cr3: u64): Result {
   if (index >= MAX_CPUS || index >= bootInfo().cpuCount) return Result.CPU;
   const cpu: Cpu = cpus[index];
   if (cpu.state !== CpuState.BARE || instanceOf(FIRST).state !== InstanceState.RUNNING) return Result.INSTANCE;
-  if (!enterVmxRoot(cpu)) return Result.VMX;
+  if (!turnOn(cpu)) return Result.PROCESSOR;
   const result = captureState(vcpuOf(FIRST, index), cpu, rip, rsp, cr3);
   if (result !== Result.OK) {
-    abandonVmx(cpu);
+    turnOff(cpu);
     return result;
   }
   cpu.state = CpuState.RUNNING;
@@ -111,10 +113,10 @@ export function capture(index: u32, rip: u64, rsp: u64, cr3: u64): Result {
   return Result.OK;
 }
 
-/** VMLAUNCH failed: the processor is bare as before. */
+/** The VM entry failed: the processor is bare as before. */
 export function undoCapture(index: u32): void {
   setCpuOwner(index, 0);
-  abandonVmx(cpus[index % MAX_CPUS]);
+  turnOff(cpus[index % MAX_CPUS]);
 }
 
 /** Finds the PCI functions, once; the first instance holds them all. */
@@ -148,7 +150,7 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
   if (runningInstances() !== 1 || !instanceOf(vcpu.instance).holdsPlatform) return Result.BUSY;
   const self = cpuOf(vcpu);
   if ((online >> u64(self.index) & 1n) === 0n) return Result.CPU;
-  buildTransition(guestCr3());
+  buildTransition(guestCr3(vcpu));
   releaseMask = online;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     const cpu = cpus[i];
@@ -161,12 +163,12 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
   return Result.OK;
 }
 
-/** LEAVE, on the processor that was ordered to: out of VMX, and nothing of the VMM's in use once INIT arrives, which must not start firmware. */
+/** LEAVE, on the processor that was ordered to: virtualization off, and nothing of the VMM's in use once INIT arrives, which must not start firmware. */
 export function leaveAndHalt(vcpu: Vcpu): never {
   const cpu = cpuOf(vcpu);
   markBootstrap(false);
-  retireVmcs(vcpu);
-  abandonVmx(cpu);
+  retire(vcpu);
+  turnOff(cpu);
   finishOrder(cpu);
   haltForever();
 }

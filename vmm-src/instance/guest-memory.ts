@@ -3,8 +3,9 @@
  * host-physical, except that the second instance's first MiB is a private shadow
  * at the start of its range; every address is checked against the partition.
  */
+import { Vcpu } from '../cpu/cpu.ts';
 import { PTE_ADDRESS, PTE_LARGE, PTE_PRESENT, CR0_PG, CR4_LA57, SIZE_1G, SIZE_2M, PAGE_SIZE } from '../machine/registers.ts';
-import { guestCr0, guestCr3, guestCr4 } from '../cpu/vmx/guest.ts';
+import { guestCr0, guestCr3, guestCr4 } from '#processor/guest.ts';
 import { holdsMemory } from '../partition.ts';
 
 export const LOW_SIZE: u64 = 0x100000n;
@@ -34,13 +35,13 @@ export function guestToHost(instance: u32, guest: GuestPhysical, size: u64): Hos
 }
 
 /** Guest-physical address of a linear address by the guest's own page tables (SDM Vol. 3A, 5.5); NO_ADDRESS if unmapped. */
-export function guestLinearToPhysical(instance: u32, linear: u64): GuestPhysical {
-  if ((guestCr0() & CR0_PG) === 0n) return linear;
-  let table: u64 = guestCr3() & PTE_ADDRESS;
-  const levels: u32 = (guestCr4() & CR4_LA57) !== 0n ? 5 : 4;
+export function guestLinearToPhysical(vcpu: Vcpu, linear: u64): GuestPhysical {
+  if ((guestCr0(vcpu) & CR0_PG) === 0n) return linear;
+  let table: u64 = guestCr3(vcpu) & PTE_ADDRESS;
+  const levels: u32 = (guestCr4(vcpu) & CR4_LA57) !== 0n ? 5 : 4;
   for (let level: u32 = levels; level > 0; level--) {
     const shift: u64 = 12n + 9n * u64(level - 1);
-    const slot = guestToHost(instance, table + ((linear >> shift) & 511n) * 8n, 8n);
+    const slot = guestToHost(vcpu.instance, table + ((linear >> shift) & 511n) * 8n, 8n);
     if (slot === NO_ADDRESS) return NO_ADDRESS;
     const entry = load64(slot);
     if ((entry & PTE_PRESENT) === 0n) return NO_ADDRESS;
@@ -55,14 +56,14 @@ export function guestLinearToPhysical(instance: u32, linear: u64): GuestPhysical
 }
 
 /** Copies up to 15 instruction bytes at a linear address; returns how many could be read. */
-export function fetchInstruction(instance: u32, linear: u64, out: FixedArray<u8, 16>): u32 {
+export function fetchInstruction(vcpu: Vcpu, linear: u64, out: FixedArray<u8, 16>): u32 {
   let host: u64 = NO_ADDRESS;
   for (let i: u32 = 0; i < 15; i++) {
     const address: u64 = linear + u64(i);
     if (i === 0 || (address & (PAGE_SIZE - 1n)) === 0n) {
-      const physical = guestLinearToPhysical(instance, address);
+      const physical = guestLinearToPhysical(vcpu, address);
       if (physical === NO_ADDRESS) return i;
-      host = guestToHost(instance, physical & ~(PAGE_SIZE - 1n), PAGE_SIZE);
+      host = guestToHost(vcpu.instance, physical & ~(PAGE_SIZE - 1n), PAGE_SIZE);
       if (host === NO_ADDRESS) return i;
       host += physical & (PAGE_SIZE - 1n);
     }

@@ -10,7 +10,7 @@ import {
 } from '../abi.ts';
 import { RAX, RDI, RDX, RSI, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { lock, unlock } from '../cpu/kick.ts';
-import { advance, guestCpl, injectUd } from '../cpu/vmx/guest.ts';
+import { advance, guestCpl, injectUd } from '#processor/guest.ts';
 import { putInput, takeOutput } from '../devices/uart.ts';
 import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
@@ -126,20 +126,20 @@ function dispatch(vcpu: Vcpu, number: u32): Result {
   }
 }
 
-/** The VMCALL exit. */
+/** The hypercall's exit. */
 export function handleHypercall(vcpu: Vcpu): void {
-  if (guestCpl() !== 0) {
-    injectUd();
+  if (guestCpl(vcpu) !== 0) {
+    injectUd(vcpu);
     return;
   }
   const number = wrapU32(vcpu.registers[RAX]);
   if (number === HYPERCALL_RELEASE && mayRelease(vcpu)) {
-    advance();
+    advance(vcpu);
     release(vcpu);
   }
   if (!lock(vcpu)) return;
   const result = dispatch(vcpu, number);
   vcpu.registers[RAX] = u64(result);
-  advance();
+  advance(vcpu);
   unlock();
 }

@@ -6,12 +6,14 @@ import { InstanceState, MAX_INSTANCES, TRAPPED_IO, TRAPPED_MEMORY, TRAPPED_PROCE
 import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { bootInfo } from '../machine/region.ts';
 import {
-  IA32_APIC_BASE, IA32_BIOS_UPDT_TRIG, IA32_FEATURE_CONTROL, IA32_MTRR_DEF_TYPE, IA32_MTRR_FIX16K_80000,
+  IA32_APIC_BASE, IA32_BIOS_UPDT_TRIG, IA32_MTRR_DEF_TYPE, IA32_MTRR_FIX16K_80000,
   IA32_MTRR_FIX4K_C0000, IA32_MTRR_FIX64K_00000, IA32_MTRR_PHYSBASE0, X2APIC_MSR_BASE,
 } from '../machine/msr.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
-import { trapAllPorts, trapMsrWrite, trapPorts } from '../cpu/vmx/bitmaps.ts';
-import { EPT_ALL, EPT_EXECUTE, EPT_READ, mapIdentical, unmapRange } from '../cpu/vmx/ept.ts';
+import { MAP_ALL, MAP_EXECUTE, MAP_READ, mapIdentical, unmapRange } from '../cpu/memory-map.ts';
+import { trapAllPorts, trapMsrWrite, trapPorts } from '#processor/bitmaps.ts';
+import { guardVendorMsrs, guardVirtualizationMsrs, isVendorMsr } from '#processor/msrs.ts';
+import { STARTUP_EXITS } from '#processor/signal.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
 import { FAST_RESET, KEYBOARD_COMMAND, KEYBOARD_DATA, RESET_CONTROL } from '../devices/legacy.ts';
 import { platform } from '../devices/platform.ts';
@@ -31,8 +33,6 @@ export class Instance extends Struct {
 const instances: FixedArray<Instance, 2> = zeroed();
 
 export const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
-/** MSRs that make the processor write memory by itself, past the instance's map: DS area and PEBS, Intel PT (SDM Vol. 4). */
-const MEMORY_WRITER_MSRS: FixedArray<u32, 5> = [0x3f1, 0x560, 0x561, 0x570, 0x600];
 const VARIABLE_MTRR_MSRS: u32 = 32;
 const FIXED_4K_MTRRS: u32 = 8;
 
@@ -79,12 +79,12 @@ export function closePorts(instance: u32): void {
 /** MSRs that no instance writes by itself while the VMM is there. */
 export function guardMsrs(instance: u32): void {
   trapMsrWrite(instance, IA32_APIC_BASE, true);
-  trapMsrWrite(instance, IA32_FEATURE_CONTROL, true);
+  guardVirtualizationMsrs(instance);
 }
 
 /** Settings of the whole processor package, and of what writes memory unmapped: an instance beside another one does not change them. */
 export function guardSharedMsrs(instance: u32, guard: boolean): void {
-  for (let i: u32 = 0; i < 5; i++) trapMsrWrite(instance, MEMORY_WRITER_MSRS[i], guard);
+  guardVendorMsrs(instance, guard);
   trapMsrWrite(instance, IA32_BIOS_UPDT_TRIG, guard);
   trapMsrWrite(instance, IA32_MTRR_DEF_TYPE, guard);
   for (let i: u32 = 0; i < VARIABLE_MTRR_MSRS; i++) trapMsrWrite(instance, IA32_MTRR_PHYSBASE0 + i, guard);
@@ -95,24 +95,22 @@ export function guardSharedMsrs(instance: u32, guard: boolean): void {
 
 /** Whether an MSR is one that guardSharedMsrs guards. */
 export function isSharedMsr(index: u32): boolean {
-  for (let i: u32 = 0; i < 5; i++) {
-    if (MEMORY_WRITER_MSRS[i] === index) return true;
-  }
-  return index === IA32_BIOS_UPDT_TRIG || index === IA32_MTRR_DEF_TYPE
+  return isVendorMsr(index) || index === IA32_BIOS_UPDT_TRIG || index === IA32_MTRR_DEF_TYPE
     || (index >= IA32_MTRR_PHYSBASE0 && index < IA32_MTRR_FIX4K_C0000 + FIXED_4K_MTRRS);
 }
 
 /**
  * Guards an instance's interrupts: interprocessor ones, and those of the IOAPIC, if it holds that. In xAPIC mode the whole register
  * page is write-protected, which costs about two exits a timer tick; in x2APIC
- * mode only the ICR exits. Alone on the machine an instance is not guarded.
+ * mode only the ICR exits. Alone on the machine an instance is not guarded; where
+ * the processor does not exit for INIT and SIPI, what it sends is still looked at.
  */
 export function guardApic(instance: u32, guard: boolean): void {
   instanceOf(instance).apicGuarded = guard;
-  const permissions: u64 = guard ? EPT_READ | EPT_EXECUTE : EPT_ALL;
-  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, permissions);
-  if (instanceOf(instance).holdsPlatform) mapIdentical(instance, ioapicBase(), PAGE_SIZE, permissions);
-  trapMsrWrite(instance, X2APIC_ICR, guard);
+  const look = guard || !STARTUP_EXITS;
+  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, look ? MAP_READ | MAP_EXECUTE : MAP_ALL);
+  if (instanceOf(instance).holdsPlatform) mapIdentical(instance, ioapicBase(), PAGE_SIZE, guard ? MAP_READ | MAP_EXECUTE : MAP_ALL);
+  trapMsrWrite(instance, X2APIC_ICR, look);
 }
 
 /** What an instance still exits for: TRAPPED_* bits. */

@@ -1,7 +1,9 @@
-/** I/O instruction exits (SDM Vol. 3D, table 28-5). */
+/** I/O instruction exits. */
 import { StopReason } from '../abi.ts';
 import { RAX, Vcpu } from '../cpu/cpu.ts';
-import { advance, injectGp } from '../cpu/vmx/guest.ts';
+import { IoExit } from '../cpu/exit.ts';
+import { readIoExit } from '#processor/exits.ts';
+import { advance, injectGp } from '#processor/guest.ts';
 import { mergeRegister } from '../devices/decode.ts';
 import { ioapicEntry } from '../devices/ioapic.ts';
 import { PortEvent, isResetRequest, isSleepRequest, shadowIn, shadowOut } from '../devices/legacy.ts';
@@ -11,10 +13,6 @@ import { instanceOf, runningInstances } from './instance.ts';
 import { raiseEntry } from './ipi.ts';
 import { stopSelf } from './stop.ts';
 
-/** Exit qualification: size - 1 in bits 0-2, direction in 3, string in 4, port in 16-31. */
-const QUALIFICATION_SIZE: u64 = 7n;
-const QUALIFICATION_IN: u64 = 8n;
-const QUALIFICATION_STRING: u64 = 0x10n;
 
 /** Raises an instance's console interrupt, if the line is up. */
 export function raiseConsole(instance: u32): void {
@@ -37,7 +35,7 @@ function portIn(vcpu: Vcpu, port: u16, size: u32): void {
   const own = instanceOf(vcpu.instance).holdsPlatform;
   const value: u32 = own ? realIn(port, size) : shadowIn(port, size);
   vcpu.registers[RAX] = mergeRegister(vcpu.registers[RAX], u64(value), size, false);
-  advance();
+  advance(vcpu);
 }
 
 /** An instance that shuts down or resets ends, and the node goes on with the other one; the last one takes the node with it. */
@@ -45,7 +43,7 @@ function portOut(vcpu: Vcpu, port: u16, size: u32): void {
   const value: u32 = wrapU32(vcpu.registers[RAX]);
   if (!instanceOf(vcpu.instance).holdsPlatform) {
     const event = shadowOut(port, size, value);
-    advance();
+    advance(vcpu);
     if (event === PortEvent.POWEROFF) stopSelf(vcpu, StopReason.POWEROFF);
     else if (event === PortEvent.RESET) stopSelf(vcpu, StopReason.RESET);
     else if (port >= COM1 && port < COM1 + wrapU16(UART_PORTS)) raiseConsole(vcpu.instance);
@@ -56,18 +54,15 @@ function portOut(vcpu: Vcpu, port: u16, size: u32): void {
   else if (!alone && isResetRequest(port, size, value)) stopSelf(vcpu, StopReason.RESET);
   else {
     realOut(port, size, value);
-    advance();
+    advance(vcpu);
   }
 }
 
 /** Handles the exit. String instructions on a trapped port get #GP: no kernel uses them on these devices. */
-export function handleIo(vcpu: Vcpu, qualification: u64): void {
-  if ((qualification & QUALIFICATION_STRING) !== 0n) {
-    injectGp();
-    return;
-  }
-  const port = wrapU16(qualification >> 16n);
-  const size: u32 = wrapU32(qualification & QUALIFICATION_SIZE) + 1;
-  if ((qualification & QUALIFICATION_IN) !== 0n) portIn(vcpu, port, size);
-  else portOut(vcpu, port, size);
+export function handleIo(vcpu: Vcpu): void {
+  const io: IoExit = zeroed();
+  readIoExit(vcpu, io);
+  if (io.isString) injectGp(vcpu);
+  else if (io.isIn) portIn(vcpu, io.port, u32(io.size));
+  else portOut(vcpu, io.port, u32(io.size));
 }

@@ -5,8 +5,9 @@
  */
 import { CpuState, EventType, MAX_CPUS } from '../abi.ts';
 import { Vcpu, cpuOf, cpus } from '../cpu/cpu.ts';
-import { isX2apic, sendIpi, sendSelf, writeApic } from '../cpu/local-apic.ts';
-import { guestRip } from '../cpu/vmx/guest.ts';
+import { isX2apic, sendCommand, sendIpi, sendSelf, writeApic } from '../cpu/local-apic.ts';
+import { guestRip } from '#processor/guest.ts';
+import { sendStartup } from '#processor/signal.ts';
 import { IOAPIC_PINS, readRealEntry, selectedRegister, writeRealEntry, writeRealIoapic } from '../devices/ioapic.ts';
 import { retireTick } from '../devices/tick.ts';
 import { record } from '../events.ts';
@@ -15,6 +16,7 @@ import {
   ICR_MODE_INIT, ICR_MODE_LOWEST, ICR_MODE_NMI, ICR_MODE_STARTUP, ICR_SHORTHAND, ICR_SHORTHAND_ALL, ICR_SHORTHAND_SELF,
   ICR_VECTOR, IOAPIC_SELECT, IOAPIC_TABLE, IOAPIC_WINDOW, LVT_MASKED,
 } from '../machine/apic.ts';
+import { bootInfo } from '../machine/region.ts';
 import { cpuOwner } from '../partition.ts';
 import { instanceOf } from './instance.ts';
 
@@ -28,13 +30,20 @@ function matchesLogical(vcpu: Vcpu, destination: u32): boolean {
   return ((vcpu.ldr >> 24) & destination) !== 0;
 }
 
+/** x2APIC: a logical id is given by the APIC id, its cluster in the high half and one of 16 bits in the low one (SDM Vol. 3A, 12.12.10.2). */
+function matchesCluster(apicId: u32, destination: u32): boolean {
+  if (destination === X2APIC_BROADCAST) return true;
+  return destination >> 16 === apicId >> 4 && (destination >> (apicId & 15) & 1) !== 0;
+}
+
+/** Whether a command names the processor `index`, for the one that is `self`. */
 function isTarget(self: u32, index: u32, command: u32, destination: u32): boolean {
   const shorthand: u32 = command & ICR_SHORTHAND;
   if (shorthand !== 0) return shorthand === ICR_SHORTHAND_ALL || index !== self;
   const vcpu = cpus[index & 31].vcpu;
-  if (vcpu === null) return false;
-  if ((command & ICR_LOGICAL) !== 0 && !isX2apic()) return matchesLogical(vcpu, destination);
-  return cpus[index & 31].apicId === destination || destination === (isX2apic() ? X2APIC_BROADCAST : XAPIC_BROADCAST);
+  const apicId = cpus[index & 31].apicId;
+  if (isX2apic()) return (command & ICR_LOGICAL) !== 0 ? matchesCluster(apicId, destination) : apicId === destination || destination === X2APIC_BROADCAST;
+  return (command & ICR_LOGICAL) !== 0 ? vcpu !== null && matchesLogical(vcpu, destination) : apicId === destination || destination === XAPIC_BROADCAST;
 }
 
 function isAllowedMode(command: u32): boolean {
@@ -46,6 +55,28 @@ function isAllowedMode(command: u32): boolean {
 /** INIT level de-assert, which processors since the Pentium 4 ignore (SDM Vol. 3A, 12.6.1). */
 function isInitDeassert(command: u32): boolean {
   return (command & (ICR_MODE | ICR_LEVEL | ICR_ASSERT)) === (ICR_MODE_INIT | ICR_LEVEL);
+}
+
+function isStartup(command: u32): boolean {
+  const mode: u32 = command & ICR_MODE;
+  return mode === ICR_MODE_INIT || mode === ICR_MODE_STARTUP;
+}
+
+/**
+ * An instance that is alone sends what it likes, but its INITs and SIPIs take
+ * effect in the VMM, where the processor would not exit for them. A processor
+ * that is not beneath the VMM gets them as they are.
+ */
+function forward(vcpu: Vcpu, command: u32, destination: u32): void {
+  if (!isStartup(command)) {
+    sendCommand(command, destination);
+    return;
+  }
+  if (isInitDeassert(command)) return;
+  const single = command & ~(ICR_SHORTHAND | ICR_LOGICAL);
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    if (i < bootInfo().cpuCount && isTarget(cpuOf(vcpu).index, i, command, destination)) sendStartup(cpus[i], single);
+  }
 }
 
 /** Sends an instance's command to each of its processors that it names. */
@@ -61,14 +92,21 @@ function deliver(vcpu: Vcpu, command: u32, destination: u32): void {
     if (cpuOwner(i) !== vcpu.instance || !isTarget(self, i, command, destination)) continue;
     found = true;
     if (cpus[i].state === CpuState.PARKED || !isAllowedMode(command)) continue;
-    if ((command & ICR_MODE) === ICR_MODE_INIT) atomicStore(cpus[i].guestInit, 1);
-    sendIpi(cpus[i].apicId, command & ~(ICR_SHORTHAND | ICR_LOGICAL));
+    const single = command & ~(ICR_SHORTHAND | ICR_LOGICAL);
+    if (isStartup(command)) sendStartup(cpus[i], single);
+    else sendIpi(cpus[i].apicId, single);
     if ((command & ICR_MODE) === ICR_MODE_LOWEST) return;
   }
   const broadcast = (command & ICR_SHORTHAND) !== 0;
   if (!found && !broadcast) {
-    record(EventType.IPI_VIOLATION, vcpu.instance, self, (u64(destination) << 32n) | u64(command), guestRip());
+    record(EventType.IPI_VIOLATION, vcpu.instance, self, (u64(destination) << 32n) | u64(command), guestRip(vcpu));
   }
+}
+
+/** The guest has written an interrupt command. */
+function send(vcpu: Vcpu, command: u32, destination: u32): void {
+  if (instanceOf(vcpu.instance).apicGuarded) deliver(vcpu, command, destination);
+  else forward(vcpu, command, destination);
 }
 
 /** Whether a redirection entry's destination names a processor. */
@@ -120,7 +158,7 @@ function writeOwnEntry(vcpu: Vcpu, pin: u32, low: u32, high: u32): void {
   let destination: u32 = high >> DESTINATION_SHIFT;
   if ((low & ENTRY_LOGICAL) !== 0) destination = ownLogical(instance, destination);
   const allowed = (low & LVT_MASKED) !== 0 || isAllowedEntry(instance, low, destination);
-  if (!allowed) record(EventType.IPI_VIOLATION, instance, cpuOf(vcpu).index, (u64(high) << 32n) | u64(low), guestRip());
+  if (!allowed) record(EventType.IPI_VIOLATION, instance, cpuOf(vcpu).index, (u64(high) << 32n) | u64(low), guestRip(vcpu));
   writeRealEntry(pin, allowed ? low : low | LVT_MASKED, destination << DESTINATION_SHIFT);
 }
 
@@ -146,7 +184,7 @@ export function writeGuardedIoapic(vcpu: Vcpu, offset: u32, value: u32): void {
 
 /** The guest wrote an x2APIC ICR. */
 export function writeX2apicIcr(vcpu: Vcpu, value: u64): void {
-  deliver(vcpu, wrapU32(value), wrapU32(value >> 32n));
+  send(vcpu, wrapU32(value), wrapU32(value >> 32n));
 }
 
 /** The guest wrote a register of its guarded xAPIC page. */
@@ -154,13 +192,13 @@ export function writeGuardedApic(vcpu: Vcpu, register: u32, value: u32): void {
   if (register === APIC_ICR_HIGH) {
     vcpu.icrHigh = value;
     writeApic(APIC_ICR_HIGH, value);
-  } else if (register === APIC_ICR_LOW) deliver(vcpu, value, vcpu.icrHigh >> 24);
+  } else if (register === APIC_ICR_LOW) send(vcpu, value, vcpu.icrHigh >> 24);
   else if (register === APIC_LDR) {
     vcpu.ldr = value;
     // Two instances may choose the same logical id: the one without the platform keeps its own to itself.
     if (instanceOf(vcpu.instance).holdsPlatform) writeApic(APIC_LDR, value);
   } else {
-    if (register === APIC_LVT_TIMER && (value & LVT_MASKED) === 0) retireTick();
+    if (register === APIC_LVT_TIMER && (value & LVT_MASKED) === 0) retireTick(vcpu);
     writeApic(register, value);
   }
 }

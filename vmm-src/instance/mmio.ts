@@ -1,12 +1,12 @@
 /**
- * EPT violations: registers of devices that an instance has shadows of, its
+ * Touches that the memory map does not let through: registers of devices that an instance has shadows of, its
  * guarded local APIC, or a touch of memory that is not its own, which is stopped
  * and recorded: reads give ones, writes are lost, as on a bus where nobody answers.
  */
 import { EventType, StopReason } from '../abi.ts';
 import { Vcpu, cpuOf } from '../cpu/cpu.ts';
-import { EPT_ALL, eptTablesFree, isBeyondIdentity, mapIdentical } from '../cpu/vmx/ept.ts';
-import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '../cpu/vmx/guest.ts';
+import { MAP_ALL, isBeyondIdentity, mapIdentical, mapTablesFree } from '../cpu/memory-map.ts';
+import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '#processor/guest.ts';
 import { lock, unlock } from '../cpu/kick.ts';
 import { readApic } from '../cpu/local-apic.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
@@ -47,7 +47,7 @@ function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void 
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
   if (shadowed && isPage(address, ioapicBase())) {
     ioapicWrite(offset & 0xff, wrapU32(value));
-    updateTick();
+    updateTick(vcpu);
   } else if (isPage(address, ioapicBase())) writeGuardedIoapic(vcpu, offset & 0xff, wrapU32(value));
   else if (isPage(address, APIC_DEFAULT_BASE)) writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
   else if (shadowed && isPage(address, platform.hpet) && !isCounter(offset)) hpetWrite(offset, size, value);
@@ -56,7 +56,7 @@ function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void 
 /** A touch of RAM that somebody else owns is a breach; of an address where nothing is, not. */
 function recordBreach(vcpu: Vcpu, address: GuestPhysical): void {
   if (ownerOf(u64(address)) === FREE) return;
-  record(EventType.MEMORY_VIOLATION, vcpu.instance, cpuOf(vcpu).index, address, guestRip());
+  record(EventType.MEMORY_VIOLATION, vcpu.instance, cpuOf(vcpu).index, address, guestRip(vcpu));
 }
 
 function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
@@ -76,27 +76,27 @@ function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
 }
 
 /** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
-export function handleEptViolation(vcpu: Vcpu, address: GuestPhysical): void {
+export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
   const owner = ownerOf(u64(address));
-  if (isBeyondIdentity(address) && (owner === FREE || owner === vcpu.instance) && instanceOf(vcpu.instance).holdsPlatform && eptTablesFree(vcpu.instance) > TABLES_RESERVED) {
+  if (isBeyondIdentity(address) && (owner === FREE || owner === vcpu.instance) && instanceOf(vcpu.instance).holdsPlatform && mapTablesFree(vcpu.instance) > TABLES_RESERVED) {
     if (!lock(vcpu)) return;
-    mapIdentical(vcpu.instance, address & ~(SIZE_1G - 1n), SIZE_1G, EPT_ALL);
+    mapIdentical(vcpu.instance, address & ~(SIZE_1G - 1n), SIZE_1G, MAP_ALL);
     unlock();
     return;
   }
   recordBreach(vcpu, address);
   // An interrupt or stack table where nothing is: on a bare bus it reads as ones, and the processor shuts down.
-  if (interruptedDelivery()) {
+  if (interruptedDelivery(vcpu)) {
     stopSelf(vcpu, StopReason.TRIPLE_FAULT);
     return;
   }
   const bytes: FixedArray<u8, 16> = zeroed();
   const access: Access = zeroed();
-  const count = guestIs64Bit() ? fetchInstruction(vcpu.instance, guestRip(), bytes) : 0;
+  const count = guestIs64Bit(vcpu) ? fetchInstruction(vcpu, guestRip(vcpu), bytes) : 0;
   if (count === 0 || !decodeAccess(bytes, count, access)) {
-    injectGp();
+    injectGp(vcpu);
     return;
   }
   emulate(vcpu, address, access);
-  skipInstruction(u64(access.length));
+  skipInstruction(vcpu, u64(access.length));
 }

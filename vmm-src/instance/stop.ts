@@ -6,10 +6,10 @@ import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, Sto
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, lock, orderSwitch, unlock } from '../cpu/kick.ts';
 import { markBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
-import { EPT_ALL, mapIdentical, resetEpt } from '../cpu/vmx/ept.ts';
-import { flushMemoryMap } from '../cpu/vmx/guest.ts';
-import { startVcpu } from '../cpu/vmx/start.ts';
-import { retireVmcs } from '../cpu/vmx/vmcs.ts';
+import { MAP_ALL, mapIdentical, resetMap } from '../cpu/memory-map.ts';
+import { retire } from '#processor/vcpu.ts';
+import { flushMemoryMap } from '#processor/guest.ts';
+import { startVcpu } from '#processor/start.ts';
 import { record } from '../events.ts';
 import { KEYBOARD_COMMAND, KEYBOARD_RESET, RESET_CONTROL, RESET_CPU } from '../devices/legacy.ts';
 import { haltForever, portOut8, readTsc } from '../machine/intrinsics.ts';
@@ -26,7 +26,7 @@ import { guardApic, guardSharedMsrs, instanceOf, runningInstances } from './inst
  */
 export function switchTo(from: Vcpu, vcpu: Vcpu): void {
   const cpu: Cpu = cpuOf(from);
-  retireVmcs(from);
+  retire(from);
   resetLocalApic();
   if (vcpu.instance !== from.instance) markBootstrap(vcpu.start === StartKind.BOOT_64);
   assert(startVcpu(vcpu, cpu));
@@ -94,7 +94,7 @@ export function giveBack(vcpu: Vcpu, number: u32): Result {
   holdOthers(cpu, self);
   for (let i: u32 = 0; i < pieceTotal(); i++) {
     const piece = pieceAt(i);
-    if (piece.owner === FREE) mapIdentical(self, piece.base, piece.size, EPT_ALL);
+    if (piece.owner === FREE) mapIdentical(self, piece.base, piece.size, MAP_ALL);
   }
   guardApic(self, false);
   guardSharedMsrs(self, false);
@@ -103,7 +103,7 @@ export function giveBack(vcpu: Vcpu, number: u32): Result {
   record(EventType.GRANTED, self, cpu.index, u64(ResourceKind.MEMORY), amountOf(FREE, ResourceKind.MEMORY));
   adoptFreeCpus(self);
   moveEverything(FREE, self);
-  resetEpt(number);
+  resetMap(number);
   setLowBase(number, 0n);
   instanceOf(number).state = InstanceState.NONE;
   return Result.OK;

@@ -6,8 +6,8 @@
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
 import { Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { exposeLogicalId, holdOthers, letGo } from '../cpu/kick.ts';
-import { mapIdentity, resetEpt } from '../cpu/vmx/ept.ts';
-import { flushMemoryMap } from '../cpu/vmx/guest.ts';
+import { mapIdentity, resetMap } from '../cpu/memory-map.ts';
+import { flushMemoryMap } from '#processor/guest.ts';
 import { handOverHpet } from '../devices/hpet.ts';
 import { handOverIoapic } from '../devices/ioapic.ts';
 import { handOverLegacy } from '../devices/legacy.ts';
@@ -58,7 +58,7 @@ export function takeEverything(vcpu: Vcpu): Result {
   holdOthers(cpu, self);
   recordGrants(self, cpu.index);
   moveLowMemory(self);
-  resetEpt(self);
+  resetMap(self);
   mapIdentity(self);
   hideRegion(self);
   guardApic(self, false);

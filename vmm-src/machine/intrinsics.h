@@ -152,7 +152,7 @@ _Noreturn US_INLINE void haltForever(void)
 
 /* In boot/. */
 struct ReleaseState;
-_Noreturn void leaveVmx(struct ReleaseState *state);
+_Noreturn void leaveVmm(struct ReleaseState *state);
 uint64_t exitStub(void);
 uint64_t exceptionStubs(void);
 uint64_t nmiStub(void);

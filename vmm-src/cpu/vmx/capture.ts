@@ -15,9 +15,9 @@ import {
 import { CR4_LA57, CR4_VMXE, RFLAGS_RESERVED1 } from '../../machine/registers.ts';
 import { ACTIVITY_ACTIVE, RIGHTS_UNUSABLE, VMCS_SEGMENT_STEP, Vmcs } from '../../machine/vmcs.ts';
 import { Cpu, Vcpu } from '../cpu.ts';
-import { eptPointer } from './ept.ts';
-import { stackTop } from './host.ts';
-import { activateVmcs, vmxonRegion, vpidOf, writeFixedFields } from './vmcs.ts';
+import { mapPointer } from '../memory-map.ts';
+import { stackTop } from '../host.ts';
+import { activateVmcs, vmxonRegion, vpidOf, writeFixedFields } from './vcpu.ts';
 
 /** Segment numbers in the order of the VMCS. */
 const SEGMENT_ES: u32 = 0;
@@ -32,8 +32,8 @@ const ACCESSED: u32 = 1;
 /** Fields of LAR's result that are also fields of the VMCS's access rights. */
 const LAR_RIGHTS: u32 = 0xf0ff;
 
-/** Turns VMX on; false leaves the processor as it was. */
-export function enterVmxRoot(cpu: Cpu): boolean {
+/** Turns virtualization on; false leaves the processor as it was. */
+export function turnOn(cpu: Cpu): boolean {
   const cr4 = readCr4();
   if ((cr4 & (CR4_VMXE | CR4_LA57)) !== 0n) return false;
   cpu.cr4AtCapture = cr4;
@@ -43,8 +43,8 @@ export function enterVmxRoot(cpu: Cpu): boolean {
   return false;
 }
 
-/** Turns VMX off where no guest state has to be put back: after a failed entry, or on a processor that halts. */
-export function abandonVmx(cpu: Cpu): void {
+/** Turns virtualization off where no guest state has to be put back: after a failed entry, or on a processor that halts. */
+export function turnOff(cpu: Cpu): void {
   vmxoff();
   writeCr4(cpu.cr4AtCapture & ~CR4_VMXE);
   cpu.vcpu = null;
@@ -93,7 +93,7 @@ export function captureState(vcpu: Vcpu, cpu: Cpu, rip: u64, rsp: u64, cr3: u64)
   vcpu.cpu = cpu;
   vcpu.stackTop = stackTop(cpu.index);
   cpu.vcpu = vcpu;
-  if (!activateVmcs(vcpu)) return Result.VMX;
+  if (!activateVmcs(vcpu)) return Result.PROCESSOR;
   const cr4 = readCr4();
   writeFixedFields(vcpu, cpu, cr4);
 
@@ -124,12 +124,7 @@ export function captureState(vcpu: Vcpu, cpu: Cpu, rip: u64, rsp: u64, cr3: u64)
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
   vmwrite(Vmcs.GUEST_INTERRUPTIBILITY, 0n);
   vmwrite(Vmcs.GUEST_PENDING_DEBUG, 0n);
-  invept(eptPointer(vcpu.instance));
+  invept(mapPointer(vcpu.instance));
   invvpid(vpidOf(vcpu));
   return Result.OK;
-}
-
-/** VM-instruction error of a failed entry (SDM Vol. 3C, 32.4). */
-export function entryError(): u64 {
-  return vmread(Vmcs.VM_INSTRUCTION_ERROR);
 }

@@ -1,7 +1,7 @@
 /**
  * The running guest as exit handlers see it: registers, events, stepping over an
- * instruction. These act on the current VMCS, so only on the virtual CPU whose
- * exit is being handled. Nothing above cpu/ touches a VMCS field.
+ * instruction. VT-x keeps all this in the current VMCS, so `vcpu` is always the
+ * virtual CPU whose exit is being handled.
  */
 import { CpuState } from '../../abi.ts';
 import { Cpu, RSP, Vcpu, cpuOf } from '../cpu.ts';
@@ -12,35 +12,35 @@ import {
 import { EFER_LMA, EFER_LME, IA32_VMX_CR4_FIXED1 } from '../../machine/msr.ts';
 import {
   BLOCKING_BY_STI_OR_MOV_SS, ENTRY_IA32E_GUEST, INTERRUPTION_DELIVER_CODE, INTERRUPTION_REINJECT, INTERRUPTION_TYPE_EXCEPTION,
-  INTERRUPTION_TYPE_NMI, INTERRUPTION_VALID, PENDING_DEBUG_BS, PIN_PREEMPTION_TIMER, PROCESSOR_MONITOR_TRAP_FLAG,
+  INTERRUPTION_TYPE_NMI, INTERRUPTION_VALID, PENDING_DEBUG_BS, PROCESSOR_MONITOR_TRAP_FLAG,
   RIGHTS_LONG_MODE, Vmcs,
 } from '../../machine/vmcs.ts';
-import { eptPointer } from './ept.ts';
-import { vpidOf } from './vmcs.ts';
+import { mapPointer } from '../memory-map.ts';
+import { vpidOf } from './vcpu.ts';
 
-export function guestRip(): u64 {
+export function guestRip(_vcpu: Vcpu): u64 {
   return vmread(Vmcs.GUEST_RIP);
 }
 
-export function guestCr0(): u64 {
+export function guestCr0(_vcpu: Vcpu): u64 {
   return vmread(Vmcs.GUEST_CR0);
 }
 
-export function guestCr3(): u64 {
+export function guestCr3(_vcpu: Vcpu): u64 {
   return vmread(Vmcs.GUEST_CR3);
 }
 
-export function guestCr4(): u64 {
+export function guestCr4(_vcpu: Vcpu): u64 {
   return vmread(Vmcs.GUEST_CR4);
 }
 
 /** Current privilege level: DPL of SS (SDM Vol. 3C, 26.4.1). */
-export function guestCpl(): u32 {
+export function guestCpl(_vcpu: Vcpu): u32 {
   return (wrapU32(vmread(Vmcs.GUEST_SS_ACCESS_RIGHTS)) >> 5) & 3;
 }
 
 /** Whether the guest executes 64-bit code. */
-export function guestIs64Bit(): boolean {
+export function guestIs64Bit(_vcpu: Vcpu): boolean {
   return (vmread(Vmcs.GUEST_CS_ACCESS_RIGHTS) & RIGHTS_LONG_MODE) !== 0n;
 }
 
@@ -55,7 +55,7 @@ export function setGuestRegister(vcpu: Vcpu, index: u32, value: u64): void {
 }
 
 /** Goes on after the instruction, `length` bytes on, as if it had executed. */
-export function skipInstruction(length: u64): void {
+export function skipInstruction(_vcpu: Vcpu, length: u64): void {
   vmwrite(Vmcs.GUEST_RIP, vmread(Vmcs.GUEST_RIP) + length);
   const blocking = vmread(Vmcs.GUEST_INTERRUPTIBILITY);
   if ((blocking & BLOCKING_BY_STI_OR_MOV_SS) !== 0n) {
@@ -67,8 +67,8 @@ export function skipInstruction(length: u64): void {
 }
 
 /** The instruction that exited is done. */
-export function advance(): void {
-  skipInstruction(vmread(Vmcs.EXIT_INSTRUCTION_LENGTH));
+export function advance(vcpu: Vcpu): void {
+  skipInstruction(vcpu, vmread(Vmcs.EXIT_INSTRUCTION_LENGTH));
 }
 
 function injectException(vector: u32, hasCode: boolean): void {
@@ -79,16 +79,16 @@ function injectException(vector: u32, hasCode: boolean): void {
 }
 
 /** General protection, error code 0. */
-export function injectGp(): void {
+export function injectGp(_vcpu: Vcpu): void {
   injectException(VECTOR_GP, true);
 }
 
-export function injectUd(): void {
+export function injectUd(_vcpu: Vcpu): void {
   injectException(VECTOR_UD, false);
 }
 
 /** Whether this exit interrupted the delivery of an event. */
-export function interruptedDelivery(): boolean {
+export function interruptedDelivery(_vcpu: Vcpu): boolean {
   return (vmread(Vmcs.IDT_VECTORING_INFO) & u64(INTERRUPTION_VALID)) !== 0n;
 }
 
@@ -149,11 +149,11 @@ export function undeliveredNmis(vcpu: Vcpu): u32 {
  * PG means. False where the processor would refuse the value (SDM Vol. 2B, MOV to
  * control registers), since VM entry would too.
  */
-export function writeGuestCr0(value: u64): boolean {
+export function writeGuestCr0(vcpu: Vcpu, value: u64): boolean {
   const noProtection = (value & CR0_PG) !== 0n && (value & CR0_PE) === 0n;
   const noCacheRules = (value & CR0_NW) !== 0n && (value & CR0_CD) === 0n;
   if ((value >> 32n) !== 0n || noProtection || noCacheRules) return false;
-  if ((value & CR0_PG) === 0n && (guestIs64Bit() || (vmread(Vmcs.GUEST_CR4) & CR4_PCIDE) !== 0n)) return false;
+  if ((value & CR0_PG) === 0n && (guestIs64Bit(vcpu) || (vmread(Vmcs.GUEST_CR4) & CR4_PCIDE) !== 0n)) return false;
   const enters64 = (value & CR0_PG) !== 0n && (vmread(Vmcs.GUEST_EFER) & EFER_LME) !== 0n;
   if (enters64 && (vmread(Vmcs.GUEST_CR4) & CR4_PAE) === 0n) return false;
   const before = vmread(Vmcs.GUEST_CR0);
@@ -174,7 +174,7 @@ export function writeGuestCr4(vcpu: Vcpu, value: u64): boolean {
   const changed: u64 = value ^ vmread(Vmcs.GUEST_CR4);
   if ((value & ~readMsr(IA32_VMX_CR4_FIXED1)) !== 0n) return false;
   if (long && ((value & CR4_PAE) === 0n || (changed & CR4_LA57) !== 0n)) return false;
-  if ((value & CR4_PCIDE) !== 0n && (!long || ((changed & CR4_PCIDE) !== 0n && (guestCr3() & CR3_PCID) !== 0n))) return false;
+  if ((value & CR4_PCIDE) !== 0n && (!long || ((changed & CR4_PCIDE) !== 0n && (guestCr3(vcpu) & CR3_PCID) !== 0n))) return false;
   if ((value & CR4_CET) !== 0n && (vmread(Vmcs.GUEST_CR0) & CR0_WP) === 0n) return false;
   vmwrite(Vmcs.CR4_SHADOW, value);
   vmwrite(Vmcs.GUEST_CR4, value | CR4_VMXE);
@@ -184,16 +184,5 @@ export function writeGuestCr4(vcpu: Vcpu, value: u64): boolean {
 
 /** Forgets what this processor has cached of the instance's memory map. */
 export function flushMemoryMap(vcpu: Vcpu): void {
-  invept(eptPointer(vcpu.instance));
-}
-
-/** Exits after `ticks` of the preemption timer (TSC >> rate of IA32_VMX_MISC), and again after each restart; 0 turns it off. */
-export function setPreemptionTimer(ticks: u32): void {
-  const pin = wrapU32(vmread(Vmcs.PIN_BASED_CONTROLS));
-  if (ticks === 0) {
-    vmwrite(Vmcs.PIN_BASED_CONTROLS, u64(pin & ~PIN_PREEMPTION_TIMER));
-    return;
-  }
-  vmwrite(Vmcs.PREEMPTION_TIMER, u64(ticks));
-  vmwrite(Vmcs.PIN_BASED_CONTROLS, u64(pin | PIN_PREEMPTION_TIMER));
+  invept(mapPointer(vcpu.instance));
 }

@@ -1,7 +1,7 @@
 /**
  * The way out: the guest becomes the bare operating system again, in place, with
  * everything as its kernel believes it to be. VMX goes off here; the registers
- * that only assembly can load follow in boot/release.asm, whose last jump lands in
+ * that only assembly can load follow in boot/vmx/release.asm, whose last jump lands in
  * the kernel's own module.
  */
 import { CpuState } from '../../abi.ts';
@@ -13,11 +13,11 @@ import { CR4_VMXE } from '../../machine/registers.ts';
 import { Vmcs } from '../../machine/vmcs.ts';
 import { Cpu, RAX, RDX, Vcpu } from '../cpu.ts';
 import { undeliveredNmis } from './guest.ts';
-import { transitionPml4 } from './host.ts';
-import { retireVmcs } from './vmcs.ts';
+import { transitionPml4 } from '../host.ts';
+import { retire } from './vcpu.ts';
 
 /**
- * What boot/release.asm loads, in its order.
+ * What boot/vmx/release.asm loads, in its order.
  * @asm
  */
 export class ReleaseState extends Struct {
@@ -48,8 +48,8 @@ export class ReleaseState extends Struct {
 assertLayout<ReleaseState>(152);
 const states: FixedArray<ReleaseState, 32> = zeroed(64);
 
-/** In boot/release.asm; does not return. */
-declare function leaveVmx(state: ReleaseState): never;
+/** In boot/vmx/release.asm; does not return. */
+declare function leaveVmm(state: ReleaseState): never;
 
 const TSS_AVAILABLE: u64 = 0x89n;
 
@@ -98,9 +98,9 @@ export function releaseCpu(vcpu: Vcpu, cpu: Cpu): never {
   writeDr7(vmread(Vmcs.GUEST_DR7));
   vcpu.registers[RAX] = 0n;
   vcpu.registers[RDX] = u64(undeliveredNmis(vcpu));
-  retireVmcs(vcpu);
+  retire(vcpu);
   vmxoff();
   cpu.state = CpuState.BARE;
   cpu.vcpu = null;
-  leaveVmx(state);
+  leaveVmm(state);
 }

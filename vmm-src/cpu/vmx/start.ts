@@ -9,15 +9,14 @@ import {
 } from '../../machine/registers.ts';
 import { EFER_LMA, EFER_LME } from '../../machine/msr.ts';
 import {
-  ACTIVITY_ACTIVE, ACTIVITY_WAIT_FOR_SIPI, RIGHTS_BUSY_TSS, RIGHTS_CODE16, RIGHTS_CODE64, RIGHTS_DATA16, RIGHTS_DATA32,
+  ACTIVITY_ACTIVE, ACTIVITY_WAIT_FOR_SIPI, ENTRY_IA32E_GUEST, RIGHTS_BUSY_TSS, RIGHTS_CODE16, RIGHTS_CODE64, RIGHTS_DATA16, RIGHTS_DATA32,
   RIGHTS_LDT, VMCS_SEGMENT_STEP, Vmcs,
 } from '../../machine/vmcs.ts';
 import { Cpu, NO_VECTOR, RDX, RSI, StartKind, Vcpu, cpuOf } from '../cpu.ts';
-import { controls } from './controls.ts';
-import { eptPointer } from './ept.ts';
-import { stackTop } from './host.ts';
-import { activateVmcs, vpidOf, writeFixedFields } from './vmcs.ts';
-import { ENTRY_IA32E_GUEST } from '../../machine/vmcs.ts';
+import { controls } from './capability.ts';
+import { mapPointer } from '../memory-map.ts';
+import { stackTop } from '../host.ts';
+import { activateVmcs, vpidOf, writeFixedFields } from './vcpu.ts';
 
 /** EDX after INIT: family 6, and nothing else that software may rely on (SDM Vol. 3A, table 11-1). */
 const EDX_AFTER_INIT: u64 = 0x600n;
@@ -91,7 +90,7 @@ export function resetAfterInit(vcpu: Vcpu): void {
  * it a few hundred instructions later: so only what makes the processor wait is
  * written here, the rest when the SIPI is there.
  */
-export function waitForSipi(cpu: Cpu): void {
+export function waitForSipi(_vcpu: Vcpu, cpu: Cpu): void {
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_WAIT_FOR_SIPI);
   vmwrite(Vmcs.GUEST_INTERRUPTIBILITY, 0n);
   vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, 0n);
@@ -106,7 +105,7 @@ export function startAtVector(vcpu: Vcpu, vector: u64): void {
   vmwrite(Vmcs.GUEST_CS_BASE, vector << 12n);
   vmwrite(Vmcs.GUEST_RIP, 0n);
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
-  invept(eptPointer(vcpu.instance));
+  invept(mapPointer(vcpu.instance));
   const cpu = cpuOf(vcpu);
   cpu.state = CpuState.RUNNING;
   cpu.sipiVector = wrapU32(vector);
@@ -117,7 +116,7 @@ export function startAtVector(vcpu: Vcpu, vector: u64): void {
  * An INIT that was sent while it waited is blocked there and only exits now
  * (SDM Vol. 3C, 27.4): in the order in which the guest sent them it came first.
  */
-export function hasJustStarted(cpu: Cpu): boolean {
+export function hasJustStarted(_vcpu: Vcpu, cpu: Cpu): boolean {
   if (cpu.sipiVector === NO_VECTOR) return false;
   return vmread(Vmcs.GUEST_RIP) === 0n && vmread(Vmcs.GUEST_CS_BASE) === u64(cpu.sipiVector) << 12n;
 }
@@ -156,9 +155,9 @@ export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
     cpu.state = CpuState.RUNNING;
   } else {
     resetAfterInit(vcpu);
-    waitForSipi(cpu);
+    waitForSipi(vcpu, cpu);
   }
-  invept(eptPointer(vcpu.instance));
+  invept(mapPointer(vcpu.instance));
   invvpid(vpidOf(vcpu));
   return true;
 }

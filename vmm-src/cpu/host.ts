@@ -7,13 +7,14 @@
  * adds the upper half of an instance's kernel: the last instructions of a release
  * run from a page that both sides map.
  */
-import { MAX_CPUS } from '../../abi.ts';
-import { imageBase, imageTextEnd } from '../../machine/region.ts';
-import { TableRegister } from '../../machine/intrinsics.ts';
+import { MAX_CPUS } from '../abi.ts';
+import { imageBase, imageTextEnd } from '../machine/region.ts';
+import { TableRegister } from '../machine/intrinsics.ts';
 import {
   PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PTE_NX, PTE_PRESENT, PTE_WRITE, PageTable, SIZE_1G, SIZE_2M, VECTOR_NMI,
-} from '../../machine/registers.ts';
-import { Cpu, cpus } from '../cpu.ts';
+} from '../machine/registers.ts';
+import { Cpu, cpus } from './cpu.ts';
+import { MACHINE_CHECK_STACK, NMI_STACK } from '#processor/interrupts.ts';
 
 /**
  * PML4 with an instance's upper half. Its address must have bit 12 clear: with
@@ -66,7 +67,7 @@ const GATE_INTERRUPT: u64 = 0x8e0000000000n;
 const VECTOR_MACHINE_CHECK: u32 = 18;
 const FIRST_INTERRUPT: u32 = 32;
 
-/** While a release puts the kernel's tables back (boot/release.asm): NMI only, on whatever stack is loaded. */
+/** While a release puts the kernel's tables back (release.asm in boot/): NMI only, on whatever stack is loaded. */
 const releaseIdt: FixedArray<Gate, 3> = zeroed(64);
 /** @asm */
 export const releaseIdtr: TableRegister = zeroed(16);
@@ -146,9 +147,9 @@ export function buildIdtSlice(slice: u32): void {
   for (let i: u32 = 0; i < 32; i++) {
     const vector = slice * 32 + i;
     const gate = idt[vector & 255];
-    if (vector === VECTOR_NMI) setGate(gate, nmiStub(), 1n);
+    if (vector === VECTOR_NMI) setGate(gate, nmiStub(), NMI_STACK);
     else if (vector < FIRST_INTERRUPT) {
-      setGate(gate, exceptionStubs() + u64(vector) * EXCEPTION_STUB_SIZE, vector === VECTOR_MACHINE_CHECK ? 2n : 0n);
+      setGate(gate, exceptionStubs() + u64(vector) * EXCEPTION_STUB_SIZE, vector === VECTOR_MACHINE_CHECK ? MACHINE_CHECK_STACK : 0n);
     } else setGate(gate, interruptStub(), 0n);
   }
   setGate(releaseIdt[VECTOR_NMI], releaseNmiStub(), 0n);

@@ -6,9 +6,9 @@ import { Cpu, Vcpu } from '../cpu.ts';
 import { vmclear, vmptrld, vmwrite } from '../../machine/intrinsics.ts';
 import { CR0_NE, CR4_CET, CR4_VMXE } from '../../machine/registers.ts';
 import { SECONDARY_XSAVES, Vmcs } from '../../machine/vmcs.ts';
-import { controls } from './controls.ts';
-import { eptPointer } from './ept.ts';
-import { HOST_CS, HOST_DS, HOST_TR, hostCr3, hostGdt, hostIdt, hostTss } from './host.ts';
+import { controls } from './capability.ts';
+import { mapPointer } from '../memory-map.ts';
+import { HOST_CS, HOST_DS, HOST_TR, hostCr3, hostGdt, hostIdt, hostTss } from '../host.ts';
 import { ioBitmap, msrBitmap } from './bitmaps.ts';
 
 type VmcsPage = FixedArray<u32, 1024>;
@@ -39,13 +39,13 @@ export function activateVmcs(vcpu: Vcpu): boolean {
   const page = vmcsPage(vcpu);
   page[0] = controls.revision;
   vcpu.launched = 0;
-  const address: HostPhysical = u64(addressOf(page));
-  return vmclear(address) && vmptrld(address);
+  vcpu.control = u64(addressOf(page));
+  return vmclear(vcpu.control) && vmptrld(vcpu.control);
 }
 
-/** Takes a virtual CPU's VMCS out of the processor. */
-export function retireVmcs(vcpu: Vcpu): void {
-  vmclear(u64(addressOf(vmcsPage(vcpu))));
+/** Takes a virtual CPU off the processor that carries it; its state stays in its VMCS. */
+export function retire(vcpu: Vcpu): void {
+  vmclear(vcpu.control);
 }
 
 /** VPIDs are per instance: a virtual CPU is alone with it on its processor. */
@@ -61,7 +61,7 @@ export function writeFixedFields(vcpu: Vcpu, cpu: Cpu, hostCr4: u64): void {
   vmwrite(Vmcs.VM_EXIT_CONTROLS, u64(controls.exit));
   vmwrite(Vmcs.VM_ENTRY_CONTROLS, u64(controls.entry));
   vmwrite(Vmcs.VPID, u64(vpidOf(vcpu)));
-  vmwrite(Vmcs.EPT_POINTER, eptPointer(vcpu.instance));
+  vmwrite(Vmcs.EPT_POINTER, mapPointer(vcpu.instance));
   vmwrite(Vmcs.IO_BITMAP_A, ioBitmap(vcpu.instance, 0));
   vmwrite(Vmcs.IO_BITMAP_B, ioBitmap(vcpu.instance, 1));
   vmwrite(Vmcs.MSR_BITMAP, msrBitmap(vcpu.instance));

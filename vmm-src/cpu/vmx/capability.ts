@@ -46,7 +46,7 @@ function adjust(capability: u64, wanted: u32): u32 {
 }
 
 /** Reads the capabilities into `controls`; CAPABILITY if one is missing. */
-export function prepareControls(): Result {
+export function checkCapability(): Result {
   const leaf: CpuidResult = zeroed();
   cpuid(1, 0, leaf);
   if ((leaf.ecx & CPUID_1_ECX_VMX) === 0) return Result.CAPABILITY;

@@ -1,4 +1,4 @@
-; The last steps of a release, after VMXOFF: leaveVmx(struct ReleaseState *).
+; The last steps of a release, after VMXOFF: leaveVmm(struct ReleaseState *).
 ; Everything that the kernel believes of this processor becomes true again, and
 ; then it goes on after its VMCALL, in its own module, on tables that map both
 ; sides; the module loads the kernel's CR3.
@@ -9,7 +9,7 @@ default rel
 %include "vmm.inc"
 
 extern releaseIdtr
-global leaveVmx
+global leaveVmm
 
 CR4_PGE		equ 0x80
 RFLAGS_NONE	equ 2
@@ -17,7 +17,7 @@ IA32_FS_BASE	equ 0xc0000100
 IA32_GS_BASE	equ 0xc0000101
 
 section .text
-leaveVmx:
+leaveVmm:
 	mov rbx, rdi
 	lidt [releaseIdtr]		; NMIs: counted by way of RBX, whatever GDT and TSS are loaded
 	mov rax, [rbx + ReleaseState.cr4]

@@ -1,4 +1,4 @@
-; VM exit and VM entry. RSP at an exit is the address of Vcpu.stackTop, so the Vcpu
+; VM exit and VM entry on VT-x. RSP at an exit is the address of Vcpu.stackTop, so the Vcpu
 ; is just below. The commonest exit is handled with only the registers saved that
 ; compiled code may change; for any other the rest follows.
 ; SPDX-License-Identifier: MIT
@@ -7,8 +7,8 @@ default rel
 
 %include "vmm.inc"
 
-extern handleExit, handleRareExit, deliverNmi, onEntryFailure
-global exitStub, vmm_entry_window, vmm_entry_window_end, vmm_entry_retry
+extern handleExit, handleRareExit, deliverNmi, onEntryFailure, entry_refused
+global exitStub, first_entry, vmm_entry_window, vmm_entry_window_end, vmm_entry_retry
 
 VM_INSTRUCTION_ERROR equ 0x4400
 
@@ -39,6 +39,10 @@ section .text
 exitStub:				; its address, for the VMCS
 	lea rax, [vm_exit]
 	ret
+
+first_entry:				; of a captured kernel, its registers loaded
+	vmlaunch
+	jmp entry_refused
 
 align 16
 vm_exit:

@@ -1,0 +1,44 @@
+/**
+ * Why a guest has exited, as everything outside cpu/ knows it, and the index of
+ * its counter. What VT-x has too is numbered like its basic exit reasons (SDM
+ * Vol. 3D, appendix C), so that its exits need no translation.
+ */
+export enum Exit {
+  /** A non-maskable interrupt; on processors that are signalled by NMI. */
+  NMI = 0,
+  TRIPLE_FAULT = 2,
+  INIT = 3,
+  SIPI = 4,
+  CPUID = 10,
+  INVD = 13,
+  HYPERCALL = 18,
+  IO = 30,
+  RDMSR = 31,
+  WRMSR = 32,
+  /** A touch that the memory map does not let through. */
+  MEMORY = 48,
+  /** The timer that setTimer has armed. */
+  TIMER = 52,
+  XSETBV = 55,
+  /** An instruction that is #UD as long as virtualization is off. */
+  UNDEFINED = 64,
+  /** One that is #GP where firmware has turned virtualization off. */
+  REFUSED = 65,
+  /** The processor's own business, dealt with already. */
+  DONE = 66,
+  /** The processor did not accept the guest's state. */
+  ENTRY_FAILURE = 67,
+  UNKNOWN = 68,
+}
+
+/** An I/O instruction. */
+export class IoExit extends Struct {
+  port: u16;
+  /** Bytes: 1, 2 or 4. */
+  size: u8;
+  isIn: boolean;
+  /** INS or OUTS. */
+  isString: boolean;
+  padding0: u8;
+  padding1: u16;
+}

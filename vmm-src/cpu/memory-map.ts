@@ -1,0 +1,187 @@
+/**
+ * Memory maps: what of the machine's memory an instance can reach, in the form
+ * that the processor walks (#processor/page-format.ts). Tables of four levels with
+ * pages of 1 GiB, 2 MiB or 4 KiB, the largest that a range allows; a larger page
+ * is split when part of it changes, and the tables below one that takes their
+ * place are free again. Each instance has a pool of tables, so that nothing is
+ * ever allocated elsewhere.
+ */
+import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PageTable, SIZE_1G, SIZE_2M, SIZE_512G } from '../machine/registers.ts';
+import { TABLE_BITS, fitsOnePage, pageBits, pointerTo } from '#processor/page-format.ts';
+
+/** What an instance may do with a page. Nothing is written or executed that may not be read. */
+export const MAP_READ: u64 = 1n;
+export const MAP_WRITE: u64 = 2n;
+export const MAP_EXECUTE: u64 = 4n;
+export const MAP_ALL: u64 = 7n;
+/** Set in an entry that maps something, in every format. */
+const PRESENT: u64 = 1n;
+
+const POOL_TABLES = 96;
+const pools: FixedArray<FixedArray<PageTable, 96>, 2> = zeroed(4096);
+/** Tables of each pool that have been used so far; the first is the root. */
+const used: FixedArray<u32, 2> = zeroed();
+/** Of those, the ones that are free again: a list through their first entries, and its length. */
+const freed: FixedArray<u64, 2> = zeroed();
+const freedCount: FixedArray<u32, 2> = zeroed();
+
+/** Empties an instance's (from 1) map. */
+export function resetMap(instance: u32): void {
+  used[instance - 1] = 1;
+  freed[instance - 1] = 0n;
+  freedCount[instance - 1] = 0;
+  fillBytes(addressOf(rootOf(instance)), 0, PAGE_SIZE);
+}
+
+function rootOf(instance: u32): PageTable {
+  return pools[instance - 1][0];
+}
+
+/** What the processor is told of an instance's map. */
+export function mapPointer(instance: u32): u64 {
+  return pointerTo(u64(addressOf(rootOf(instance))), instance);
+}
+
+/** Tables still free in an instance's pool. */
+export function mapTablesFree(instance: u32): u32 {
+  return POOL_TABLES - used[instance - 1] + freedCount[instance - 1];
+}
+
+/** Tables that one mapRange or unmapRange can need at most: one of each level at either end. */
+export const MAP_TABLES_PER_RANGE: u32 = 6;
+
+function newTable(instance: u32): PageTable {
+  const pool = instance - 1;
+  const first = freed[pool];
+  if (first !== 0n) {
+    freed[pool] = load64(first);
+    freedCount[pool]--;
+    fillBytes(first, 0, PAGE_SIZE);
+    return at<PageTable>(first);
+  }
+  const index = used[pool];
+  assert(index < POOL_TABLES);
+  used[pool] = index + 1;
+  const table = pools[pool][index];
+  fillBytes(addressOf(table), 0, PAGE_SIZE);
+  return table;
+}
+
+function isTable(entry: u64): boolean {
+  return (entry & PRESENT) !== 0n && (entry & PTE_LARGE) === 0n;
+}
+
+function freeTable(instance: u32, entry: u64): void {
+  const pool = instance - 1;
+  const address: HostVirtual = entry & PTE_ADDRESS;
+  store64(address, freed[pool]);
+  freed[pool] = address;
+  freedCount[pool]++;
+}
+
+/** Frees the page directory that an entry points at, with its page tables. */
+function freeDirectory(instance: u32, entry: u64): void {
+  const directory = at<PageTable>(entry & PTE_ADDRESS);
+  for (let i: u32 = 0; i < 512; i++) {
+    if (isTable(directory[i])) freeTable(instance, directory[i]);
+  }
+  freeTable(instance, entry);
+}
+
+/** The table below an entry; splits a large page into one of the next size. */
+function tableBelow(instance: u32, table: PageTable, index: u32, childSize: u64): PageTable {
+  const entry = table[index];
+  if (isTable(entry)) return at<PageTable>(entry & PTE_ADDRESS);
+  const child = newTable(instance);
+  if ((entry & PRESENT) !== 0n) {
+    const bits: u64 = entry & ~PTE_ADDRESS & (childSize === PAGE_SIZE ? ~PTE_LARGE : ~0n);
+    for (let i: u32 = 0; i < 512; i++) {
+      child[i] = ((entry & PTE_ADDRESS) + u64(i) * childSize) | bits;
+    }
+  }
+  table[index] = addressOf(child) | TABLE_BITS;
+  return child;
+}
+
+/** The entry for the page of `size` bytes at an address. */
+function setEntry(instance: u32, address: GuestPhysical, size: u64, entry: u64): void {
+  const level3 = tableBelow(instance, rootOf(instance), wrapU32(address >> 39n) & 511, SIZE_1G);
+  const index3: u32 = wrapU32(address >> 30n) & 511;
+  if (size === SIZE_1G) {
+    if (isTable(level3[index3])) freeDirectory(instance, level3[index3]);
+    level3[index3] = entry;
+    return;
+  }
+  const level2 = tableBelow(instance, level3, index3, SIZE_2M);
+  const index2: u32 = wrapU32(address >> 21n) & 511;
+  if (size === SIZE_2M) {
+    if (isTable(level2[index2])) freeTable(instance, level2[index2]);
+    level2[index2] = entry;
+    return;
+  }
+  const level1 = tableBelow(instance, level2, index2, PAGE_SIZE);
+  level1[wrapU32(address >> 12n) & 511] = entry;
+}
+
+/** The largest page that starts at both addresses, ends in the range and is one to the processor. */
+function pageSize(guest: GuestPhysical, host: HostPhysical, left: u64): u64 {
+  const both: u64 = u64(guest) | u64(host);
+  if ((both & (SIZE_1G - 1n)) === 0n && left >= SIZE_1G && fitsOnePage(host, SIZE_1G)) return SIZE_1G;
+  if ((both & (SIZE_2M - 1n)) === 0n && left >= SIZE_2M && fitsOnePage(host, SIZE_2M)) return SIZE_2M;
+  return PAGE_SIZE;
+}
+
+/** Maps guest-physical [guest, guest + size) to host-physical [host, …) with `permissions`, MAP_*. */
+export function mapRange(instance: u32, guest: GuestPhysical, host: HostPhysical, size: u64, permissions: u64): void {
+  let offset: u64 = 0n;
+  while (offset < size) {
+    const page = pageSize(guest + offset, host + offset, size - offset);
+    const large: u64 = page === PAGE_SIZE ? 0n : PTE_LARGE;
+    setEntry(instance, guest + offset, page, (host + offset) | large | pageBits(host + offset, permissions));
+    offset += page;
+  }
+}
+
+/** Maps [address, address + size) onto itself: guest-physical is host-physical. */
+export function mapIdentical(instance: u32, address: HostPhysical, size: u64, permissions: u64): void {
+  mapRange(instance, u64(address), address, size, permissions);
+}
+
+/** Takes guest-physical [guest, guest + size) away. */
+export function unmapRange(instance: u32, guest: u64, size: u64): void {
+  let offset: u64 = 0n;
+  while (offset < size) {
+    const page = pageSize(guest + offset, guest + offset, size - offset);
+    setEntry(instance, guest + offset, page, 0n);
+    offset += page;
+  }
+}
+
+const SMALL_STEP: u64 = 0x4000000n;
+const SMALL_STEPS: u32 = 64;
+const LARGE_STEP: u64 = 0x400000000n;
+const LARGE_STEPS: u32 = 32;
+export const IDENTITY_STEPS: u32 = SMALL_STEPS + LARGE_STEPS;
+
+/** Maps the first 512 GiB onto themselves in IDENTITY_STEPS steps of bounded work: 64 MiB each below 4 GiB, 16 GiB each above. */
+export function mapIdentityStep(instance: u32, step: u32): void {
+  if (step < SMALL_STEPS) {
+    const base: u64 = u64(step) * SMALL_STEP;
+    mapIdentical(instance, base, SMALL_STEP, MAP_ALL);
+    return;
+  }
+  const base: u64 = u64(step - SMALL_STEPS) * LARGE_STEP;
+  const low: u64 = SMALL_STEP * u64(SMALL_STEPS);
+  if (base >= low) mapIdentical(instance, base, LARGE_STEP, MAP_ALL);
+  else mapIdentical(instance, low, LARGE_STEP - low, MAP_ALL);
+}
+
+/** The whole identity map at once, for an instance that is given everything. */
+export function mapIdentity(instance: u32): void {
+  for (let step: u32 = 0; step < IDENTITY_STEPS; step++) mapIdentityStep(instance, step);
+}
+
+/** Beyond what the identity map covers, memory-mapped devices are mapped when touched. */
+export function isBeyondIdentity(address: GuestPhysical): boolean {
+  return address >= SIZE_512G;
+}
