@@ -43,6 +43,8 @@ const os1Modules = ["kvm", "kvm_intel", "irqbypass", "e1000"];
 const grubConfig = (commandLine: string) => `# "Linux" is Debian's kernel, packed so that an emulator unpacks it quickly: see boot/unpacked-kernel.asm.
 set timeout=0
 set default=0
+# UEFI starts only what has an EFI stub.
+if [ "$grub_platform" = efi ]; then insmod all_video; set default=1; fi
 
 menuentry "Linux" {
 	linux /boot/os1/kernel ${commandLine}
@@ -68,7 +70,7 @@ function prefixed(prefix: string, inputs: Record<string, string>): Record<string
   return Object.fromEntries(Object.entries(inputs).map(([name, file]) => [prefix + name, file]));
 }
 
-/** Makes the ISO: GRUB for BIOS machines, OS 1, and inside its initramfs OS 2. Bochs takes it as a disk. */
+/** Makes the ISO: GRUB for BIOS and for UEFI machines, OS 1, and inside its initramfs OS 2. Bochs takes it as a disk. */
 export function makeIso({ kernel1, kernel2, append, files, output }: Recipe): void {
   const grub = grubConfig(`${commandLine} ${append}`.trim());
   const recipes = Object.fromEntries(["iso", "initramfs", "cpio"].map((name) => [name, join(projectDir, `image/${name}.ts`)]));
@@ -101,11 +103,10 @@ export function makeIso({ kernel1, kernel2, append, files, output }: Recipe): vo
   copyFileSync(kernel1.vmlinuz, join(tree, "boot/os1/vmlinuz"));
   writeFileSync(join(tree, "boot/grub/grub.cfg"), grub);
 
-  const modules = "linux normal iso9660 biosdisk serial terminal echo test multiboot2";
   atomically(output, (temporary) => {
     run("grub-mkrescue", [
-      "-d", "/usr/lib/grub/i386-pc", "-o", temporary, tree,
-      `--install-modules=${modules}`, "--locales=", "--fonts=", "--themes=",
+      "-o", temporary, tree,
+      "--locales=", "--fonts=", "--themes=",
       "--", "-volid", "UNDERSTUDY",
     ]);
     padToCylinders(temporary);

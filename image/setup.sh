@@ -12,6 +12,7 @@ gcc:gcc
 make:make
 ld:binutils
 /usr/lib/grub/i386-pc/linux.mod:grub-pc-bin
+/usr/lib/grub/x86_64-efi/linux.mod:grub-efi-amd64-bin
 grub-mkrescue:grub-common
 xorriso:xorriso
 mformat:mtools
