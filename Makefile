@@ -20,7 +20,7 @@ help:
 	@echo "make bench      measure it"
 	@echo "make test       all tests"
 	@echo "make check      types of the tooling code"
-	@echo "make fuzz-compiler N=1000   random programs through the compiler, in Node and in C"
+	@echo "make fuzz-compiler N=1000   random programs through the compiler, in Node and in C; SEED=1 repeats"
 	@echo "make bench-compiler   the dialect against C and AssemblyScript"
 	@echo "make clean      remove what was built; distclean also what was downloaded"
 	@echo
@@ -51,7 +51,7 @@ bench-compiler: setup
 	@tsx bench/compiler/bench.ts
 
 fuzz-compiler: setup
-	@FUZZ_PROGRAMS=$(or $(N),1000) vitest run --project unit test/compiler/programs.test.ts test/compiler/ill-typed.test.ts
+	@tsx test/compiler/fuzz.ts $(or $(N),1000) $(SEED)
 
 clean:
 	@mkdir -p build

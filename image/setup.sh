@@ -9,6 +9,8 @@ needs="
 nasm:nasm
 gcc:gcc
 /usr/include/stdio.h:libc6-dev
+clang:clang
+wasm2c:wabt
 make:make
 ld:binutils
 /usr/lib/grub/i386-pc/linux.mod:grub-pc-bin

@@ -12,6 +12,10 @@
 #pragma GCC diagnostic ignored "-Wtype-limits"
 #pragma GCC diagnostic ignored "-Wtautological-compare"
 #pragma GCC diagnostic ignored "-Wsign-compare"
+// An assignment of a thing to itself is the source's own business too; gcc does not know this one.
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wself-assign"
+#endif
 // Changes of sign are casts in the output; gcc 12 warns of some of these casts all the same.
 #pragma GCC diagnostic ignored "-Wsign-conversion"
 

@@ -20,7 +20,7 @@ export function trapTable(out: Writer, sites: Site[]): void {
     offset += Buffer.byteLength(text) + 1;
   }));
   out.line("};");
-  out.line("static inline const char *trapText(uint32_t site) {");
+  out.line("__attribute__((unused)) static const char *trapText(uint32_t site) {");
   out.indented(() => out.line(`return trapBlob + trapOffsets[site < ${sites.length} ? site : ${sites.length}];`));
   out.line("}");
 }

@@ -67,6 +67,7 @@ function update(scope: Scope, node: ts.Expression, place: Place, operator: ts.Sy
   const temps: Temp[] = [];
   const once = stabilise(scope, place, temps);
   const value = arithmetic(scope, operator, valueOf(once), right, node, leftNode, rightNode);
+  if (once.kind === "local") once.local.reads--; // to be stepped is not to be used
   const named = namedResult(value, place.type);
   return { kind: "assign", loc: scope.front.loc(node), temps, place: once, value: coerce(scope, named, place.type, node) };
 }

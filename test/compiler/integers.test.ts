@@ -42,7 +42,7 @@ describe("integers are the same in Node and in C", () => {
       `export function ${to}From(a: ${from}): ${to} { return ${to}(a); }`,
       `export function ${to}Wrap(a: ${from}): ${to} { return wrap${to.toUpperCase()}(a); }`,
     ]).join("\n");
-    const calls = FLAVOURS.flatMap((to) => SAMPLES[from].flatMap((a): Call[] => [[`${to}From`, a], [`${to}Wrap`, a]]));
+    const calls = FLAVOURS.flatMap((to) => [`${to}From`, `${to}Wrap`].flatMap((name) => SAMPLES[from].map((a): Call => [name, a])));
     expectSameInNodeAndC(source, calls);
   });
 
