@@ -5,12 +5,12 @@
  */
 import { type CallGraph, calleesFirst } from "./check-recursion.ts";
 import { type Diagnostic, refuse } from "./diagnostics.ts";
-import { type Expr, type Func, type Local, type Place, type Static, type Stmt, isAggregate } from "./ir.ts";
+import { type Expr, type Func, type Local, type Place, type Static, type Stmt, holdsReference, isAggregate } from "./ir.ts";
 import type { Loc } from "./source.ts";
 import { childrenOf, expressionsOf, visitStatements } from "./walk.ts";
 
-/** What a function does with the reference in each parameter. */
-interface Effects { stores: boolean[]; returns: boolean[]; writes: boolean[] }
+/** What a function does with the reference in each parameter, and which constant tables it gives. */
+interface Effects { stores: boolean[]; returns: boolean[]; writes: boolean[]; gives: Set<Static> }
 
 /** What a reference may refer to: storage on the stack, what a parameter refers to, a constant table. */
 type Origin = Local | Static;
@@ -24,14 +24,16 @@ export function checkEscape(graph: CallGraph): Diagnostic[] {
 
 function checkFunction(func: Func, known: Map<Func, Effects>, errors: Diagnostic[]): Effects {
   const none = (): boolean[] => func.params.map(() => false);
-  const effects: Effects = { stores: none(), returns: none(), writes: none() };
+  const effects: Effects = { stores: none(), returns: none(), writes: none(), gives: new Set() };
   const origins = new Map<Local, Set<Origin>>(func.params.map((param) => [param, new Set([param])]));
   settle(func, origins, known);
 
   const escape = (value: Expr, loc: Loc, list: boolean[]): void => {
     for (const origin of originsOf(value, origins, known)) {
-      if (!("param" in origin)) continue;
-      if (origin.param) list[func.params.indexOf(origin)] = true;
+      if (!("param" in origin)) {
+        if (list === effects.returns) effects.gives.add(origin);
+        else errors.push(refuse.constantWritten(loc, origin.name).diagnostic);
+      } else if (origin.param) list[func.params.indexOf(origin)] = true;
       else errors.push(refuse.escapes(loc, origin.name).diagnostic);
     }
   };
@@ -94,7 +96,7 @@ function settle(func: Func, origins: Map<Local, Set<Origin>>, known: Map<Func, E
 }
 
 function originsOf(value: Expr, origins: Map<Local, Set<Origin>>, known: Map<Func, Effects>): Origin[] {
-  if (value.type.kind !== "ref") return [];
+  if (!holdsReference(value.type)) return [];
   const of = (inner: Expr): Origin[] => originsOf(inner, origins, known);
   switch (value.kind) {
     case "ref": return originsOfPlace(value.place, of);
@@ -102,8 +104,15 @@ function originsOf(value: Expr, origins: Map<Local, Set<Origin>>, known: Map<Fun
     case "load": return value.place.kind === "local" ? [...(origins.get(value.place.local) ?? [])] : [];
     case "notNull": return of(value.value);
     case "conditional": return [...of(value.yes), ...of(value.no)];
-    case "sequence": return of(value.value);
-    case "call": return value.args.flatMap((arg, i) => (known.get(value.func)?.returns[i] ? of(arg) : []));
+    case "sequence":
+    case "member":
+      return of(value.value);
+    case "record": return value.values.flatMap(of);
+    case "slice": return of(value.base);
+    case "call": {
+      const callee = known.get(value.func);
+      return [...value.args.flatMap((arg, i) => (callee?.returns[i] ? of(arg) : [])), ...(callee?.gives ?? [])];
+    }
     default: return [];
   }
 }

@@ -2,6 +2,7 @@
 import { checkEscape } from "./check-escape.ts";
 import { callGraph, checkRecursion } from "./check-recursion.ts";
 import type { Diagnostic } from "./diagnostics.ts";
+import { fillTables } from "./evaluate.ts";
 import type { Base } from "./frontend/carry.ts";
 import type { Input } from "./frontend/program.ts";
 import { lowerProgram } from "./frontend/lower-module.ts";
@@ -33,6 +34,8 @@ export class Session {
     if (recursion.length > 0) return { program, errors: recursion };
     const escapes = checkEscape(graph);
     if (escapes.length > 0) return { program, errors: escapes };
+    const failed = fillTables(program, graph);
+    if (failed.length > 0) return { program, errors: failed };
     const kept = keepReachable(program, graph, this.roots);
     assignNames(kept);
     return { program: kept, errors: [] };

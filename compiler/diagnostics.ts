@@ -25,11 +25,12 @@ function no(code: string, loc: Loc, message: string, instead?: string): Refusal 
 /** Constructs of TypeScript that the dialect does not have: code, name, what to write instead. */
 export const CONSTRUCTS = {
   other: ["US1000", "this construct", "see docs/language.md for what exists"],
-  forOf: ["US1001", "for…of and for…in", "for (let i: u32 = 0; i < list.length; i++)"],
+  forOf: ["US1001", "this form of for…of", "for (const x of list)"],
+  forIn: ["US1038", "for…in", "for (const x of list), or the fields by name"],
   destructuring: ["US1002", "destructuring", "one const for each field"],
   spread: ["US1003", "spread", "the elements one by one, or copyBytes"],
   template: ["US1004", "a template string", "a plain string literal, and print the numbers separately"],
-  objectLiteral: ["US1005", "an object literal", "a struct: const s: S = zeroed(); s.field = …"],
+  objectLiteral: ["US1005", "an object literal", "a record: type R = { a: u32 }, const r: R = { a: 1 }; or a struct: const s: S = zeroed(); s.field = …"],
   closure: ["US1006", "a function expression", "a function declaration at module level"],
   classMember: ["US1007", "a class other than a struct of plain fields", "class Name extends Struct { field: u32; }, and functions that take the struct"],
   exception: ["US1008", "an exception", "return an error value, or assert(condition)"],
@@ -47,10 +48,11 @@ export const CONSTRUCTS = {
   comma: ["US1020", "the comma operator", "two statements"],
   asynchronous: ["US1021", "async, await and generators", "a state machine in a struct"],
   anyType: ["US1022", "any, unknown and object", "the type itself"],
-  generic: ["US1023", "a generic", "one declaration for each type"],
+  generic: ["US1023", "a generic method", "a generic class, or a generic function beside the struct"],
   decorator: ["US1024", "a decorator", "a JSDoc tag where one exists (@entry, @asm)"],
-  interfaceType: ["US1025", "an interface or object type", "class Name extends Struct { … }"],
-  unionType: ["US1026", "a union other than T | null", "an enum, or T | null for a struct or array"],
+  interfaceType: ["US1025", "an interface with methods as a type", "a type parameter: function f<T extends Name>(x: T)"],
+  inlineRecord: ["US1039", "an object type without a name", "type Name = { … }, and Name here"],
+  unionType: ["US1026", "a union other than T | null and records with a tag", "an enum, T | null for a struct or array, or type Name = { kind: Kind.A; … } | { kind: Kind.B; … }"],
   floatLiteral: ["US1027", "a number that is not an integer", "an integer in the unit that you need"],
   undefinedValue: ["US1028", "undefined", "null for a pointer, a boolean for a flag"],
   thisValue: ["US1029", "this", "a parameter"],
@@ -129,6 +131,23 @@ export const refuse = {
   bitFieldPlace: (loc: Loc) => no("US3011", loc, "a bit field has no address", "the word: addressOf(s.bits), or a read and an assignment"),
   aggregateResult: (loc: Loc) => no("US3008", loc, "only fields and elements of integer, boolean or pointer type can be assigned"),
 
+  // Records
+  recordMember: (loc: Loc) => no("US3012", loc, "a record has plain fields only: name: type", "type R = { a: u32; b: u64 }, and { a: 1, b: 2n }"),
+  recordTag: (loc: Loc, why: string) => no("US3013", loc, why, "one field whose type is an enum member, true or false: { kind: Kind.A; … } | { kind: Kind.B; … }"),
+  recordFields: (loc: Loc, type: string, missing: string[]) => no("US3014", loc, `${type} without ${missing.join(", ")}`, "a value for every field"),
+  recordChanged: (loc: Loc, type: string) => no("US3015", loc, `${type} is a record; its fields are not assigned and have no address`, "a new one: r = { … }, or a struct"),
+  recordStorage: (loc: Loc, type: string, why: string) => no("US3016", loc, `storage begins as zeroes, which are no ${type}: ${why}`, "a variant whose tag is 0, with T | null for references and without strings"),
+  notNarrowed: (loc: Loc, type: string, field: string, instead: string) => no("US3017", loc, `not every ${type} has ${field}`, instead),
+  narrowedPlace: (loc: Loc, text: string) => no("US3018", loc, `${text} is no local variable: it may have become another variant since`, `const r = ${text.length < 40 ? text : "…"}, and then r`),
+
+  // Generics
+  typeArguments: (loc: Loc, name: string, count: number, instead: string) => no("US2022", loc, count === 0 ? `${name} is not generic` : `${name} takes ${count} type argument${count === 1 ? "" : "s"}`, count === 0 ? name : instead),
+  notInferred: (loc: Loc, parameter: string, instead: string) => no("US2023", loc, `nothing here says what ${parameter} is`, instead),
+  endlessInstances: (loc: Loc, name: string, outer: string[], inner: string[]) =>
+    no("US2024", loc, `${name}<${outer.join(", ")}> asks for ${name}<${inner.join(", ")}>, which would go on for ever`, "a declaration that does not use itself with other types"),
+  genericEntry: (loc: Loc, name: string) => no("US5015", loc, `${name} is generic: nobody outside can call it`, "a function for one type that calls it"),
+  rangeOutside: (loc: Loc, from: bigint, to: bigint, length: bigint) => no("US2025", loc, `${from} to ${to} is no range of ${length} elements`),
+
   // Modules
   moduleCycle: (loc: Loc, cycle: string[]) => no("US4001", loc, `modules import each other: ${cycle.join(" → ")}`, "move what both need into a third module"),
   moduleStatement: (loc: Loc) => no("US4002", loc, "nothing runs at module level", "a function, called from an @entry function"),
@@ -137,9 +156,13 @@ export const refuse = {
   importPath: (loc: Loc) => no("US4005", loc, "only relative modules, and aliases that tsconfig.json has `paths` for, can be imported", 'import { name } from "./module"'),
   defaultExport: (loc: Loc) => no("US4006", loc, "default exports and imports are not in the dialect", "export function name / import { name }"),
   staticNeedsType: (loc: Loc, name: string) => no("US4007", loc, `${name} needs a type`, `let ${name}: u32 = 0`),
-  staticInit: (loc: Loc, name: string) => no("US4008", loc, `${name} cannot start as this`, "a constant, null, zeroed(), or [1, 2, 3] for a constant table"),
+  staticInit: (loc: Loc, name: string) => no("US4008", loc, `${name} cannot start as this`, "a constant, null, a record of constants, zeroed(), or [1, 2, 3] or filled(fill) for a constant table"),
   tableLength: (loc: Loc, found: number, needed: number) => no("US4009", loc, `${found} elements for an array of ${needed}`),
   alignment: (loc: Loc) => no("US4010", loc, "an alignment has to be a constant power of two"),
+  fillFunction: (loc: Loc) => no("US4012", loc, "filled takes a function of the program that takes the table and gives nothing", "function fill(table: FixedArray<u32, 256>): void { … }"),
+  fillImpure: (loc: Loc, table: string, what: string) =>
+    no("US4013", loc, `${table} is computed at compile time, where there is ${what}`, "a function of constants, constant tables and storage of its own"),
+  fillFails: (loc: Loc, table: string, what: string) => no("US4014", loc, `${table} cannot be computed: ${what}`),
   enumMember: (loc: Loc) => no("US4011", loc, "an enum member has to be a constant u32"),
 
   // Functions
@@ -169,7 +192,7 @@ export const refuse = {
   // Whole program
   recursion: (loc: Loc, cycle: string[]) => no("US6001", loc, `recursion: ${cycle.join(" → ")}`, "a loop with state in a struct"),
   escapes: (loc: Loc, what: string) => no("US6002", loc, `${what} outlives the function whose stack it lies on`, "static storage: const s: S = zeroed() at module level"),
-  constantWritten: (loc: Loc, name: string) => no("US6003", loc, `the constant table ${name} is passed to a function that writes to it`, "a table in zeroed() storage"),
+  constantWritten: (loc: Loc, name: string) => no("US6003", loc, `the constant table ${name} goes where it could be written`, "a table in zeroed() storage"),
 };
 
 function paddingField(bytes: number): string {

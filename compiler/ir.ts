@@ -40,6 +40,10 @@ export interface StructType {
   fields: Field[];
   /** Parts of its one field `bits`. */
   readonly bitFields: Map<string, BitField>;
+  /** By name; each is a function with the struct as its first parameter. */
+  readonly methods: Map<string, Func>;
+  /** Made of a generic class: left out where nothing uses it. */
+  readonly instance: boolean;
   size: number;
   align: number;
 }
@@ -49,8 +53,38 @@ export interface BitField { readonly type: IntType | BoolType; readonly low: num
 /** `mustUse`: a result of this type may not be ignored. */
 export interface EnumDecl { readonly name: string; readonly members: Map<string, bigint>; readonly mustUse: boolean }
 
+/**
+ * A value of several parts that is never changed in place: fields, or a tag and the fields of the variant that it names.
+ * It is copied; since nobody can change it, no one can tell that from a reference.
+ */
+export interface RecordType {
+  readonly kind: "record";
+  readonly name: string;
+  cName: string;
+  readonly loc: Loc;
+  tag: RecordField | null;
+  variants: Variant[];
+  /** A result of this type may not be ignored. */
+  readonly mustUse: boolean;
+  size: number;
+  align: number;
+}
+export interface RecordField { readonly name: string; readonly type: Type; offset: number }
+export interface Variant {
+  /** What the tag is; 0 where there is none. */
+  readonly value: bigint;
+  /** The tag as the source calls it. */
+  readonly label: string;
+  readonly fields: RecordField[];
+  /** The member that holds the fields in C; null if they stand in the struct, or the union, itself. */
+  member: string | null;
+}
+/** Where elements lie and how many. */
+export interface SliceType { readonly kind: "slice"; readonly element: Type; cName: string }
+
 export type Type =
-  | IntType | BoolType | StringType | VoidType | NeverType | LiteralType | ArrayType | RefType | StructType;
+  | IntType | BoolType | StringType | VoidType | NeverType | LiteralType | ArrayType | RefType | StructType
+  | RecordType | SliceType;
 
 export const BOOL: BoolType = { kind: "bool" };
 export const STRING: StringType = { kind: "string" };
@@ -83,6 +117,12 @@ export interface Local {
   reads: number;
   /** Largest value that it can have, if that was proved. */
   max?: bigint | undefined;
+  /** The slice that it is below the length of, if that was proved. */
+  below?: Local | undefined;
+  /** The slice whose length it is. */
+  lengthOf?: Local | undefined;
+  /** Assigned once, where it is declared. */
+  fixed?: boolean;
 }
 
 export interface Static {
@@ -94,10 +134,15 @@ export interface Static {
   readonly exported: boolean;
   readonly asm: boolean;
   readonly align: number;
-  /** Contents, row by row; null is zeroes. */
-  readonly init: bigint[] | null;
+  /** null: zeroes. */
+  init: Init | null;
   readonly constant: boolean;
+  /** Fills a constant table at compile time. */
+  readonly filledBy?: Func | undefined;
 }
+
+/** What storage starts as: a scalar, the elements of an array or fields of a struct, the fields of a record's variant. */
+export type Init = bigint | readonly Init[] | { readonly variant: Variant; readonly values: readonly Init[] };
 
 export interface Func {
   readonly name: string;
@@ -129,6 +174,8 @@ export interface AsmConst { readonly name: string; readonly value: bigint }
 
 export interface Program {
   structs: StructType[];
+  /** Records and slices that are used. */
+  values: (RecordType | SliceType)[];
   statics: Static[];
   funcs: Func[];
   /** Constants and enumerations by name, for tests and for assembly. */
@@ -170,7 +217,16 @@ export type Expr =
   /** From an integer or boolean: keeps the low bits, or traps if it has a site and the value does not fit, or is above the limit. */
   | { readonly kind: "convert"; readonly type: IntType; readonly value: Expr; readonly site: Site | null; readonly limit?: bigint }
   /** `value`, or a trap if it is not below `length`. */
-  | { readonly kind: "checkIndex"; readonly type: IntType; readonly value: Expr; readonly length: number; readonly site: Site }
+  | { readonly kind: "checkIndex"; readonly type: IntType; readonly value: Expr; readonly length: number | Expr; readonly site: Site }
+  /** `from`, or a trap unless from <= to <= length. */
+  | { readonly kind: "checkRange"; readonly type: IntType; readonly from: Expr; readonly to: Expr; readonly length: Expr; readonly site: Site }
+  /** The values of the variant's fields, in their order. */
+  | { readonly kind: "record"; readonly type: RecordType; readonly variant: Variant; readonly values: Expr[] }
+  /** A field of a record; `variant` null is the tag. */
+  | { readonly kind: "member"; readonly type: Type; readonly value: Expr; readonly variant: Variant | null; readonly field: RecordField }
+  /** `length` elements of an array or slice, the first of them the one at `from`. */
+  | { readonly kind: "slice"; readonly type: SliceType; readonly base: Expr; readonly from: Expr | null; readonly length: Expr }
+  | { readonly kind: "sliceLength"; readonly type: IntType; readonly value: Expr }
   | { readonly kind: "call"; readonly type: Type; readonly func: Func; readonly args: Expr[] }
   /** A function of the runtime. */
   | { readonly kind: "builtin"; readonly type: Type; readonly name: BuiltinName; readonly args: Expr[] }
@@ -243,6 +299,24 @@ export function isAggregate(type: Type): type is StructType | ArrayType {
   return type.kind === "struct" || type.kind === "array";
 }
 
+/** Whether a value of the type is, or holds, a reference. */
+export function holdsReference(type: Type): boolean {
+  switch (type.kind) {
+    case "ref":
+    case "slice":
+      return true;
+    case "array": return holdsReference(type.element);
+    case "struct": return type.fields.some((field) => holdsReference(field.type));
+    case "record": return type.variants.some((variant) => variant.fields.some((field) => holdsReference(field.type)));
+    default: return false;
+  }
+}
+
+/** Whether a result of the type may not be ignored. */
+export function mustUse(type: Type): boolean {
+  return type.kind === "record" ? type.mustUse : type.kind === "int" && (type.enum?.mustUse ?? false);
+}
+
 export function sameInt(a: IntType, b: IntType): boolean {
   return a.bits === b.bits && a.signed === b.signed;
 }
@@ -251,7 +325,8 @@ export function sameStorage(a: Type, b: Type): boolean {
   if (a.kind === "array" && b.kind === "array") return a.length === b.length && sameStorage(a.element, b.element);
   if (a.kind === "ref" && b.kind === "ref") return a.nullable === b.nullable && sameStorage(a.target, b.target);
   if (a.kind === "int" && b.kind === "int") return sameInt(a, b) && a.domain === b.domain && a.enum === b.enum;
-  if (a.kind === "struct" || b.kind === "struct") return a === b;
+  if (a.kind === "slice" && b.kind === "slice") return sameStorage(a.element, b.element);
+  if (a.kind === "struct" || b.kind === "struct" || a.kind === "record" || b.kind === "record") return a === b;
   return a.kind === b.kind;
 }
 
@@ -263,7 +338,10 @@ export function typeName(type: Type): string {
     case "literal": return "constant";
     case "array": return `FixedArray<${typeName(type.element)}, ${type.length}>`;
     case "ref": return type.nullable ? `${typeName(type.target)} | null` : typeName(type.target);
-    case "struct": return type.name;
+    case "struct":
+    case "record":
+      return type.name;
+    case "slice": return `Slice<${typeName(type.element)}>`;
     default: return type.kind;
   }
 }

@@ -1,14 +1,19 @@
 /** Sizes and offsets. A struct lies as C would lay it out, with every padding byte written out by the author. */
-import type { StructType, Type } from "./ir.ts";
+import type { RecordType, StructType, Type } from "./ir.ts";
 import { refuse } from "./diagnostics.ts";
 
 export function sizeOf(type: Type): number {
   switch (type.kind) {
     case "int": return type.bits / 8;
     case "bool": return 1;
-    case "ref": return 8;
+    case "ref":
+    case "string":
+      return 8;
     case "array": return sizeOf(type.element) * type.length;
-    case "struct": return type.size;
+    case "struct":
+    case "record":
+      return type.size;
+    case "slice": return 16;
     default: throw new Error(`${type.kind} has no size`);
   }
 }
@@ -16,7 +21,10 @@ export function sizeOf(type: Type): number {
 export function alignOf(type: Type): number {
   switch (type.kind) {
     case "array": return alignOf(type.element);
-    case "struct": return type.align;
+    case "struct":
+    case "record":
+      return type.align;
+    case "slice": return 8;
     default: return sizeOf(type);
   }
 }
@@ -43,6 +51,27 @@ export function layOut(struct: StructType): void {
 function layOutUnion(struct: StructType): void {
   struct.align = Math.max(...struct.fields.map((field) => alignOf(field.type)));
   struct.size = alignUp(Math.max(...struct.fields.map((field) => sizeOf(field.type))), struct.align);
+}
+
+/** A record lies as C lays out the tag and a union of its variants. Its padding is nobody's business. */
+export function layOutRecord(record: RecordType): void {
+  const { tag, variants } = record;
+  if (tag) tag.offset = 0;
+  const tagEnd = tag ? sizeOf(tag.type) : 0;
+  const alignOfVariant = (fields: RecordType["variants"][number]["fields"]): number => Math.max(1, ...fields.map((field) => alignOf(field.type)));
+  const payloadAlign = Math.max(1, ...variants.map((variant) => alignOfVariant(variant.fields)));
+  const start = variants.length > 1 ? alignUp(tagEnd, payloadAlign) : tagEnd;
+  let end = tagEnd;
+  for (const variant of variants) {
+    let offset = start;
+    for (const field of variant.fields) {
+      field.offset = alignUp(offset, alignOf(field.type));
+      offset = field.offset + sizeOf(field.type);
+    }
+    if (variant.fields.length > 0) end = Math.max(end, alignUp(offset, alignOfVariant(variant.fields)));
+  }
+  record.align = Math.max(payloadAlign, tag ? alignOf(tag.type) : 1);
+  record.size = alignUp(end, record.align);
 }
 
 export function alignUp(offset: number, align: number): number {

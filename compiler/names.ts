@@ -1,5 +1,5 @@
 /** Names in the output: the source's own, made unique where modules or C itself would clash. */
-import type { Func, Local, Program, Static, Stmt, StructType } from "./ir.ts";
+import { type Func, type Local, type Program, type Static, type Stmt, typeName } from "./ir.ts";
 import { nestedStatements } from "./walk.ts";
 
 const RESERVED = new Set(`
@@ -13,7 +13,7 @@ const RESERVED = new Set(`
 
 export function assignNames(program: Program): void {
   nameGlobals([...program.funcs, ...program.statics]);
-  nameStructs(program.structs);
+  nameTypes(program);
   const globals = new Set([...program.funcs, ...program.statics].map((one) => one.cName));
   for (const func of program.funcs) nameLocals(func, globals);
 }
@@ -27,13 +27,18 @@ function nameGlobals(all: (Func | Static)[]): void {
   for (const one of all) {
     if (isFixed(one)) continue;
     const clashes = count.get(one.name)! > 1 || fixed.has(one.name);
-    one.cName = unique(printable(clashes ? `${one.module}_${one.name}` : one.name), taken);
+    one.cName = unique(identifier(clashes ? `${one.module}_${one.name}` : one.name), taken);
   }
 }
 
-function nameStructs(structs: StructType[]): void {
+function nameTypes({ structs, values }: Program): void {
   const taken = new Set<string>();
-  for (const struct of structs) struct.cName = unique(printable(struct.name), taken);
+  for (const type of [...structs, ...values]) type.cName = unique(identifier(typeName(type)), taken);
+}
+
+/** `Ring<u32, 8>` is Ring_u32_8, and its method `push` Ring_u32_8_push. */
+function identifier(name: string): string {
+  return printable(name.replace(/\W+_?/g, "_").replace(/_$/, ""));
 }
 
 /** A local hides nothing, neither of the module nor of the blocks around it: what C means by a name is what the source means. */

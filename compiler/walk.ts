@@ -22,6 +22,14 @@ export function childrenOf(value: Expr): Expr[] {
     case "call":
     case "builtin":
       return value.args;
+    case "checkIndex":
+      return typeof value.length === "number" ? [value.value] : [value.value, value.length];
+    case "checkRange":
+      return [value.from, value.to, value.length];
+    case "record":
+      return value.values;
+    case "slice":
+      return value.from ? [value.base, value.from, value.length] : [value.base, value.length];
     case "atomic":
       return value.value ? [...placeChildren(value.place), value.value] : placeChildren(value.place);
     case "sequence":

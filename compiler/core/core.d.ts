@@ -5,7 +5,7 @@
  */
 
 // Types the TypeScript checker itself insists on. None of their members is in the dialect.
-interface Array<T> { readonly length: number; [index: number]: T }
+interface Array<T> { readonly length: number; [index: number]: T; [Symbol.iterator](): Iterator<T, void, void> }
 interface Boolean {}
 interface CallableFunction {}
 interface Function {}
@@ -17,6 +17,16 @@ interface Object {}
 interface RegExp {}
 interface String {}
 interface Symbol {}
+
+// What for…of stands on for the TypeScript checker.
+interface SymbolConstructor { readonly iterator: unique symbol }
+declare var Symbol: SymbolConstructor;
+interface IteratorYieldResult<T> { done?: false; value: T }
+interface IteratorReturnResult<T> { done: true; value: T }
+type IteratorResult<T, R> = IteratorYieldResult<T> | IteratorReturnResult<R>;
+interface Iterator<T, R = any, N = any> { next(...value: [] | [N]): IteratorResult<T, R> }
+interface Iterable<T, R = any, N = any> { [Symbol.iterator](): Iterator<T, R, N> }
+interface IterableIterator<T, R = any, N = any> extends Iterator<T, R, N> { [Symbol.iterator](): IterableIterator<T, R, N> }
 
 // Integers. A flavour keeps widths apart without casts: u8 and u32 do not mix.
 type u8 = number & { readonly __w?: 'u8' };
@@ -72,11 +82,36 @@ interface FixedArray<T, N extends number> {
   /** N, a compile-time constant. */
   readonly length: u32;
   [index: number]: T;
+  [Symbol.iterator](): Iterator<T, void, void>;
   readonly __n?: N;
 }
 
+/**
+ * Some elements of an array: where they are, and how many at run time. Every index is checked or proved.
+ * It refers to the array's elements, so that writing one writes the array.
+ */
+interface Slice<T> {
+  readonly length: u32;
+  [index: number]: T;
+  [Symbol.iterator](): Iterator<T, void, void>;
+  readonly __slice?: T;
+}
+/** All of an array or slice, or its elements from `from` to before `to`; a range that is not inside traps. */
+declare function sliceOf<T>(list: FixedArray<T, number> | Slice<T>, from?: u32, to?: u32): Slice<T>;
+/** `length` elements of type `T` at an address: a door from addresses to types, as `at` is. */
+declare function sliceAt<T>(address: HostVirtual, length: u32): Slice<T>;
+
+/**
+ * What may go wrong gives one of these: a value, or why there is none.
+ * @mustUse
+ */
+type Result<T, E> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E };
+
 /** Storage that starts as zeroes: static at module level (aligned to `align` bytes), on the stack in a function. */
 declare function zeroed(align?: number): any;
+
+/** A constant table that `fill` writes at compile time: it may use constants, constant tables and storage of its own. */
+declare function filled<T>(fill: (table: T) => void): T;
 
 /** Size of a type in bytes, a compile-time constant. */
 declare function sizeOf<T>(): u32;
@@ -118,7 +153,7 @@ declare function checkedSub<T extends number | bigint>(a: T, b: T): T;
 declare function checkedMul<T extends number | bigint>(a: T, b: T): T;
 
 /** Drops a result that may not be ignored otherwise. */
-declare function ignore(result: number): void;
+declare function ignore(result: unknown): void;
 
 /** Traps unless the condition holds. */
 declare function assert(condition: boolean): asserts condition;

@@ -1,5 +1,5 @@
 /** Expressions in C. Twin of emit-js/expression.ts. */
-import { type Expr, type IntType, type Place, type Type, sameInt, wrap } from "../ir.ts";
+import { type Expr, type IntType, type Place, type RecordField, type RecordType, type Type, type Variant, sameInt, wrap } from "../ir.ts";
 import { printable } from "../names.ts";
 import { castTo } from "./types.ts";
 
@@ -8,7 +8,7 @@ export function expression(value: Expr): string {
     case "const": return constant(value.type, value.value, value.name, value.hex);
     case "string": return stringLiteral(value.value);
     case "null": return "NULL";
-    case "load": return bytePlace(value) ? `${place(value.place)} != 0` : place(value.place);
+    case "load": return bytePlace(value) ? `${bytePlace(value)} != 0` : place(value.place);
     case "ref": return reference(value.place);
     case "notNull": return value.site ? `${castTo(value.type)}checkNull(${expression(value.value)}, ${value.site.id})` : expression(value.value);
     case "binary": return binary(value);
@@ -19,14 +19,20 @@ export function expression(value: Expr): string {
     case "logical": return `${operand(value.left)} ${value.op} ${operand(value.right)}`;
     case "not": {
       const byte = bytePlace(value.value);
-      return byte ? `${place(byte)} == 0` : `!${operand(value.value)}`;
+      return byte ? `${byte} == 0` : `!${operand(value.value)}`;
     }
     case "conditional": {
       const text = `${operand(value.test)} ? ${operand(value.yes)} : ${operand(value.no)}`;
       return value.type.kind === "int" ? narrowed(value.type, text) : text;
     }
     case "convert": return convert(value);
-    case "checkIndex": return `checkIndex(${expression(value.value)}, ${value.length}, ${value.site.id})`;
+    case "checkIndex": return `checkIndex(${expression(value.value)}, ${typeof value.length === "number" ? value.length : expression(value.length)}, ${value.site.id})`;
+    case "checkRange": return `checkRange(${[value.from, value.to, value.length].map(expression).join(", ")}, ${value.site.id})`;
+    case "record":
+    case "slice":
+      return `${castTo(value.type)}${literal(value)}`;
+    case "member": return bytePlace(value) ? `${bytePlace(value)} != 0` : `${base(value.value)}.${memberPath(value.variant, value.field)}`;
+    case "sliceLength": return `${base(value.value)}.length`;
     case "call": return `${value.func.cName}(${value.args.map(expression).join(", ")})`;
     case "builtin": return `${value.name}(${value.args.map(expression).join(", ")})`;
     case "atomic": return atomic(value);
@@ -35,6 +41,32 @@ export function expression(value: Expr): string {
     case "at": return `${castTo(value.type)}${operand(value.value)}`;
     case "sequence": return `(${[...value.temps.map((temp) => `${temp.local.cName} = ${expression(temp.value)}`), expression(value.value)].join(", ")})`;
   }
+}
+
+/** What a variable of its type starts as. */
+export function initializer(value: Expr): string {
+  return value.kind === "record" || value.kind === "slice" ? literal(value) : expression(value);
+}
+
+/** A record or slice in braces. */
+function literal(value: Extract<Expr, { kind: "record" | "slice" }>): string {
+  if (value.kind === "record") return recordBraces(value.type, value.variant, value.values.map(initializer));
+  const start = value.base.type.kind === "slice" ? `${base(value.base)}.data` : expression(value.base);
+  const data = value.from ? `${value.base.type.kind === "slice" ? start : operand(value.base)} + ${operand(value.from)}` : start;
+  return `{ .data = ${data}, .length = ${expression(value.length)} }`;
+}
+
+/** The tag, and the values of a variant's fields. */
+export function recordBraces(type: RecordType, variant: Variant, values: string[]): string {
+  const fields = variant.fields.map((field, i) => `.${printable(field.name)} = ${values[i]}`);
+  const grouped = variant.member ? [`.${printable(variant.member)} = { ${fields.join(", ")} }`] : fields;
+  const tag = type.tag ? [`.${printable(type.tag.name)} = ${constant(type.tag.type, variant.value, variant.label)}`] : [];
+  return `{ ${[...tag, ...grouped].join(", ")} }`;
+}
+
+/** Where a field is in its record: `radius`, `circle.radius`. */
+export function memberPath(variant: Variant | null, field: RecordField): string {
+  return variant?.member ? `${printable(variant.member)}.${printable(field.name)}` : printable(field.name);
 }
 
 /** An expression as an operand of an operator: in parentheses unless it binds tighter than all that have two sides. */
@@ -89,16 +121,18 @@ export function place(where: Place): string {
       return `${base(where.base)}->${name}`;
     }
     case "element": {
+      if (where.base.type.kind === "slice") return `${base(where.base)}.data[${expression(where.index)}]`;
       const array = where.base.kind === "ref" ? place(where.base.place) : base(where.base);
       return `${array}[${expression(where.index)}]`;
     }
   }
 }
 
-/** Where a boolean in memory lies, which is a byte that may hold anything; null for other values. */
-function bytePlace(value: Expr): Place | null {
-  const isByte = value.kind === "load" && value.type.kind === "bool" && (value.place.kind === "field" || value.place.kind === "element");
-  return isByte ? value.place : null;
+/** The text of a boolean in memory or in a record, which is a byte that may hold anything; null for other values. */
+function bytePlace(value: Expr): string | null {
+  if (value.type.kind !== "bool") return null;
+  if (value.kind === "load" && value.place.kind !== "local" && value.place.kind !== "static") return place(value.place);
+  return value.kind === "member" ? `${base(value.value)}.${memberPath(value.variant, value.field)}` : null;
 }
 
 function reference(where: Place): string {

@@ -31,6 +31,11 @@ RUNTIME uint32_t checkIndex(uint32_t index, uint32_t length, uint32_t site) {
   return index;
 }
 
+RUNTIME uint32_t checkRange(uint32_t from, uint32_t to, uint32_t length, uint32_t site) {
+  if (UNLIKELY(from > to || to > length)) onTrap(site);
+  return from;
+}
+
 RUNTIME void *checkNull(void *pointer, uint32_t site) {
   if (UNLIKELY(pointer == NULL)) onTrap(site);
   return pointer;

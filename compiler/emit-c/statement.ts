@@ -1,7 +1,7 @@
 /** Statements in C. Twin of emit-js/statement.ts. */
 import { type Expr, type Stmt, type SwitchCase, isAggregate } from "../ir.ts";
 import { endOf } from "../source.ts";
-import { constant, expression, place } from "./expression.ts";
+import { constant, expression, initializer, place } from "./expression.ts";
 import { declare } from "./types.ts";
 import type { Writer } from "./writer.ts";
 
@@ -97,8 +97,8 @@ function letText(stmt: Extract<Stmt, { kind: "let" }>): string {
   const { local, init } = stmt;
   const align = local.align > 0 ? `_Alignas(${local.align}) ` : "";
   const unused = local.reads === 0 ? "__attribute__((unused)) " : "";
-  const zero = isAggregate(local.type) ? "{0}" : local.type.kind === "ref" || local.type.kind === "string" ? "NULL" : "0";
-  return `${align}${unused}${declare(local.type, local.cName)} = ${init ? expression(init) : zero}`;
+  const zero = isAggregate(local.type) || local.type.kind === "record" || local.type.kind === "slice" ? "{0}" : local.type.kind === "ref" || local.type.kind === "string" ? "NULL" : "0";
+  return `${align}${unused}${declare(local.type, local.cName)} = ${init ? initializer(init) : zero}`;
 }
 
 /** A statement that is an expression: temporaries first. */

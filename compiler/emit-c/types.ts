@@ -10,7 +10,10 @@ export function declare(type: Type, declarator: string): string {
     case "void":
     case "never":
       return spaced("void", declarator);
-    case "struct": return spaced(`struct ${type.cName}`, declarator);
+    case "struct":
+    case "record":
+    case "slice":
+      return spaced(`struct ${type.cName}`, declarator);
     case "array": {
       const inner = declarator.startsWith("*") ? `(${declarator})` : declarator;
       return declare(stored(type.element), `${inner}[${type.length}]`);

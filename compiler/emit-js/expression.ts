@@ -1,6 +1,7 @@
 /** Expressions in JavaScript. Twin of emit-c/expression.ts. */
-import { type Expr, type IntType, type Place, type Type, isAggregate, maxOf, minOf, sameInt } from "../ir.ts";
+import { type Expr, type IntType, type Place, type RecordType, type Type, type Variant, isAggregate, maxOf, minOf, sameInt } from "../ir.ts";
 import { sizeOf } from "../layout.ts";
+import { printable } from "../names.ts";
 import type { Frame } from "./frame.ts";
 
 export function expression(frame: Frame, value: Expr): string {
@@ -22,7 +23,12 @@ export function expression(frame: Frame, value: Expr): string {
     case "not": return `!${operand(value.value)}`;
     case "conditional": return `${operand(value.test)} ? ${operand(value.yes)} : ${operand(value.no)}`;
     case "convert": return convert(value, expr(value.value), operand(value.value));
-    case "checkIndex": return `rt.checkIndex(${expr(value.value)}, ${value.length}, ${value.site.id})`;
+    case "checkIndex": return `rt.checkIndex(${expr(value.value)}, ${typeof value.length === "number" ? value.length : expr(value.length)}, ${value.site.id})`;
+    case "checkRange": return `rt.checkSlice(${[value.from, value.to, value.length].map(expr).join(", ")}, ${value.site.id})`;
+    case "record": return recordText(value.type, value.variant, value.values.map(expr));
+    case "member": return memberText(frame, value);
+    case "slice": return sliceText(frame, value);
+    case "sliceLength": return `${parenthesised(expr(value.value))}.length`;
     case "call": return `${value.func.body ? "" : "rt.externals."}${value.func.cName}(${value.args.map(expr).join(", ")})`;
     case "builtin": return `rt.${value.name}(${value.args.map(expr).join(", ")})`;
     case "atomic": {
@@ -34,6 +40,32 @@ export function expression(frame: Frame, value: Expr): string {
     case "at": return `rt.address(${expr(value.value)})`;
     case "sequence": return `(${[...value.temps.map((temp) => `${temp.local.cName} = ${expr(temp.value)}`), expr(value.value)].join(", ")})`;
   }
+}
+
+/** Records and slices are objects that nobody changes. */
+export function recordText(type: RecordType, variant: Variant, values: string[]): string {
+  const fields = variant.fields.map((field, i) => `${printable(field.name)}: ${values[i]}`);
+  if (type.tag) fields.unshift(`${printable(type.tag.name)}: ${constant(type.tag.type, variant.value)}`);
+  return `({ ${fields.join(", ")} })`;
+}
+
+/** In memory just the one field is read. */
+function memberText(frame: Frame, value: Extract<Expr, { kind: "member" }>): string {
+  const { field, value: record } = value;
+  if (record.kind === "load" && !isVariable(frame, record.place)) return loadAt(field.type, plus(address(frame, record.place), field.offset));
+  return `${parenthesised(expression(frame, record))}.${printable(field.name)}`;
+}
+
+function sliceText(frame: Frame, value: Extract<Expr, { kind: "slice" }>): string {
+  const { base, from, length, type } = value;
+  const start = base.type.kind === "slice" ? `${parenthesised(expression(frame, base))}.data` : expression(frame, base);
+  const size = sizeOf(type.element);
+  const data = from ? `${start} + ${parenthesised(expression(frame, from))}${size === 1 ? "" : ` * ${size}`}` : start;
+  return `({ data: ${data}, length: ${expression(frame, length)} })`;
+}
+
+function plus(address: string, offset: number): string {
+  return offset === 0 ? address : `${address} + ${offset}`;
 }
 
 /** A text as an operand: a name, number or call stands alone. */
@@ -49,7 +81,7 @@ export function address(frame: Frame, place: Place): string {
     case "field": return place.field.offset === 0 ? expression(frame, place.base) : `(${expression(frame, place.base)} + ${place.field.offset})`;
     case "element": {
       const size = sizeOf(place.type);
-      const base = expression(frame, place.base);
+      const base = place.base.type.kind === "slice" ? `${parenthesised(expression(frame, place.base))}.data` : expression(frame, place.base);
       if (place.index.kind === "const") return `(${base} + ${Number(place.index.value) * size})`;
       return `(${base} + ${parenthesised(expression(frame, place.index))}${size === 1 ? "" : ` * ${size}`})`;
     }
@@ -61,27 +93,39 @@ function isVariable(frame: Frame, place: Place): string | null {
 }
 
 function load(frame: Frame, place: Place): string {
-  const variable = isVariable(frame, place);
-  if (variable) return variable;
-  const at = address(frame, place);
-  const { type } = place;
-  if (type.kind === "bool") return `rt.memory.get8(${at}) !== 0`;
-  if (type.kind === "ref") return `rt.memory.getAddress(${at})`;
-  if (type.kind !== "int") throw new Error(type.kind);
-  const raw = `rt.memory.get${type.bits}(${at})`;
-  return type.signed ? wrapped(type, raw) : raw;
+  return isVariable(frame, place) ?? loadAt(place.type, address(frame, place));
+}
+
+/** What memory holds at an address. */
+export function loadAt(type: Type, at: string): string {
+  switch (type.kind) {
+    case "bool": return `rt.memory.get8(${at}) !== 0`;
+    case "ref": return `rt.memory.getAddress(${at})`;
+    case "record": return `$load${type.cName}(${at})`;
+    case "slice": return `rt.loadSlice(${at})`;
+    case "int": {
+      const raw = `rt.memory.get${type.bits}(${at})`;
+      return type.signed ? wrapped(type, raw) : raw;
+    }
+    default: throw new Error(type.kind);
+  }
 }
 
 /** The statement, without semicolon, that writes a place. */
 export function store(frame: Frame, place: Place, value: string): string {
   const variable = isVariable(frame, place);
-  if (variable) return `${variable} = ${value}`;
-  const at = address(frame, place);
-  const { type } = place;
-  if (type.kind === "bool") return `rt.memory.set8(${at}, ${value} ? 1 : 0)`;
-  if (type.kind === "ref") return `rt.memory.setAddress(${at}, ${value})`;
-  if (type.kind !== "int") throw new Error(type.kind);
-  return `rt.memory.set${type.bits}(${at}, ${value})`;
+  return variable ? `${variable} = ${value}` : storeAt(place.type, address(frame, place), value);
+}
+
+export function storeAt(type: Type, at: string, value: string): string {
+  switch (type.kind) {
+    case "bool": return `rt.memory.set8(${at}, ${value} ? 1 : 0)`;
+    case "ref": return `rt.memory.setAddress(${at}, ${value})`;
+    case "record": return `$store${type.cName}(${at}, ${value})`;
+    case "slice": return `rt.storeSlice(${at}, ${value})`;
+    case "int": return `rt.memory.set${type.bits}(${at}, ${value})`;
+    default: throw new Error(type.kind);
+  }
 }
 
 /** A result brought back to the width of its type. */
@@ -148,6 +192,7 @@ export function zero(type: Type): string {
   if (type.kind === "int") return type.bits === 64 ? "0n" : "0";
   if (type.kind === "bool") return "false";
   if (type.kind === "string") return '""';
+  if (type.kind === "record" || type.kind === "slice") return "undefined"; // tsc has seen to it that nobody reads it
   if (isAggregate(type)) throw new Error("storage");
   return "0";
 }

@@ -2,19 +2,22 @@
 import path from "node:path";
 import { compile } from "../compile.ts";
 import { trapText } from "../emit-c/traps.ts";
-import { type Func, type Program, type Static, type StructType, type Type, fits, typeName } from "../ir.ts";
+import { type Func, type Init, type Program, type Static, type StructType, type Type, fits, typeName } from "../ir.ts";
 import { sizeOf } from "../layout.ts";
+import { printable } from "../names.ts";
 import { reportAll } from "../report.ts";
 import { placeStatics } from "./frame.ts";
 import { Memory, addressNumber } from "./memory.ts";
 import { emitJs } from "./program.ts";
-import { Runtime } from "./runtime.ts";
+import { Runtime, type Slice } from "./runtime.ts";
 
 export { Memory } from "./memory.ts";
 export { DialectTrap } from "./runtime.ts";
 
-/** Integers up to 32 bits are numbers, u64, i64 and addresses bigints; a struct or array is its address. */
-export type DialectValue = number | bigint | boolean | string | null | undefined;
+/** Elements of an array in the simulated memory. */
+export interface DialectSlice { address: bigint; length: number }
+/** Integers up to 32 bits are numbers, u64, i64 and addresses bigints; a struct or array is its address; a record is an object of these. */
+export type DialectValue = number | bigint | boolean | string | null | undefined | DialectSlice | { [field: string]: DialectValue };
 export type DialectFunction = (...args: DialectValue[]) => any;
 
 export interface LoadOptions {
@@ -84,10 +87,20 @@ export function instantiate(program: Program, options: LoadOptions = {}): Loaded
   };
 }
 
-function initialise(memory: Memory, one: Static, address: number): void {
-  const element = (type: Type): Type => (type.kind === "array" ? element(type.element) : type);
-  const size = sizeOf(element(one.type)) as 1 | 2 | 4 | 8;
-  one.init?.forEach((value, i) => memory.write(BigInt(address + i * size), size, value));
+/** Writes what a variable or table starts as. */
+export function initialise(memory: Memory, one: Static, address: number): void {
+  const put = (type: Type, init: Init, at: number): void => {
+    if (typeof init === "bigint") return memory.write(BigInt(at), sizeOf(type) as 1 | 2 | 4 | 8, init);
+    if (type.kind === "record" && "variant" in init) {
+      if (type.tag) put(type.tag.type, init.variant.value, at);
+      return init.variant.fields.forEach((field, i) => put(field.type, init.values[i]!, at + field.offset));
+    }
+    (init as readonly Init[]).forEach((part, i) => {
+      if (type.kind === "array") put(type.element, part, at + i * sizeOf(type.element));
+      if (type.kind === "struct") put(type.fields[i]!.type, part, at + type.fields[i]!.offset);
+    });
+  };
+  if (one.init !== null) put(one.type, one.init, address);
 }
 
 function enumMembers(members: Map<string, bigint>): Record<string, number> {
@@ -160,11 +173,32 @@ function inward(type: Type, value: unknown, what: string): unknown {
       if (!right || !fits(BigInt(value as number), type)) throw wrong();
       return value;
     }
+    case "record": {
+      const fields = value as Record<string, unknown>;
+      if (typeof value !== "object" || value === null) throw wrong();
+      const tag = type.tag && inward(type.tag.type, fields[type.tag.name], `${what}.${type.tag.name}`);
+      const variant = type.variants.find((one) => !type.tag || one.value === BigInt(tag as number));
+      if (!variant) throw wrong();
+      const all = type.tag ? [type.tag, ...variant.fields] : variant.fields;
+      return Object.fromEntries(all.map((field) => [printable(field.name), inward(field.type, fields[field.name], `${what}.${field.name}`)]));
+    }
+    case "slice": {
+      const { address, length } = (value ?? {}) as Partial<DialectSlice>;
+      if (typeof address !== "bigint" || !Number.isInteger(length)) throw wrong();
+      return { data: addressNumber(address), length };
+    }
     default: throw wrong();
   }
 }
 
 function outward(type: Type, value: unknown): unknown {
+  if (type.kind === "slice") return { address: BigInt((value as Slice).data), length: (value as Slice).length };
+  if (type.kind === "record") {
+    const fields = value as Record<string, unknown>;
+    const variant = type.variants.find((one) => !type.tag || one.value === BigInt(fields[printable(type.tag.name)] as number));
+    const all = type.tag ? [type.tag, ...(variant?.fields ?? [])] : (variant?.fields ?? []);
+    return Object.fromEntries(all.map((field) => [field.name, outward(field.type, fields[printable(field.name)])]));
+  }
   if (type.kind !== "ref") return value;
   return value === 0 ? null : BigInt(value as number);
 }

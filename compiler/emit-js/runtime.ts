@@ -10,6 +10,9 @@ export class DialectTrap extends Error {
   }
 }
 
+/** Where its elements lie and how many they are. */
+export interface Slice { readonly data: number; readonly length: number }
+
 export class Runtime {
   /** Where the next frame begins. */
   stack: number;
@@ -40,6 +43,20 @@ export class Runtime {
   checkNull(pointer: number, site: number): number {
     if (pointer === 0) this.trap(site);
     return pointer;
+  }
+
+  checkSlice(from: number, to: number, length: number, site: number): number {
+    if (from > to || to > length) this.trap(site);
+    return from;
+  }
+
+  loadSlice(at: number): Slice {
+    return { data: this.memory.getAddress(at), length: this.memory.get32(at + 8) };
+  }
+
+  storeSlice(at: number, { data, length }: Slice): void {
+    this.memory.setAddress(at, data);
+    this.memory.set32(at + 8, length);
   }
 
   /** For numbers and bigints alike. */

@@ -5,6 +5,7 @@ import { type Expr, type IntType, type RefType, type Type, sameInt, sameStorage,
 import { fitConstant } from "./constants.ts";
 import type { Scope } from "./front.ts";
 import { lowerExpression } from "./lower-expression.ts";
+import { convertRecord } from "./lower-record.ts";
 import { site } from "./sites.ts";
 
 /** Lowers an expression that has to be of a type. */
@@ -16,6 +17,12 @@ export function coerce(scope: Scope, value: Expr, type: Type, node: ts.Node): Ex
   const from = value.type;
   if (type.kind === "int") return toInt(scope, value, type, node);
   if (type.kind === "ref") return toRef(scope, value, type, node);
+  if (type.kind === "record" || type.kind === "slice") {
+    if (sameStorage(from, type)) return value;
+    const converted = from.kind === "record" && type.kind === "record" ? convertRecord(scope, value, from, type, node as ts.Expression) : null;
+    if (!converted) throw mismatch(scope, from, type, node);
+    return converted;
+  }
   if (from.kind !== type.kind) throw mismatch(scope, from, type, node);
   return value;
 }
@@ -89,6 +96,8 @@ function advice(from: Type, to: Type, node: ts.Node): string | undefined {
     const narrows = from.kind === "int" && from.bits > to.bits;
     return narrows ? `${name}(${text}), or wrap${name.toUpperCase()}(${text}) to keep the low bits` : `${name}(${text})`;
   }
+  const isArray = from.kind === "ref" && from.target.kind === "array";
+  if (to.kind === "slice" && isArray) return `sliceOf(${text})`;
   if (to.kind === "bool" && from.kind === "int") return `${text} !== ${from.bits === 64 ? "0n" : "0"}`;
   if (to.kind === "bool" && from.kind === "ref") return `${text} !== null`;
   return undefined;

@@ -3,6 +3,7 @@ import ts from "./typescript.cjs";
 import { CONSEQUENCE, type Construct, type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
 import type { EnumDecl, Expr, Func, Local, Static, StructType, Type } from "../ir.ts";
 import type { Loc } from "../source.ts";
+import { type Instance, Instances, ROOT } from "./instance.ts";
 import type { SourceProgram } from "./program.ts";
 
 /** What a name at module level stands for. */
@@ -18,14 +19,22 @@ export class Front {
   readonly errors: Diagnostic[] = [];
   hasConsequences = false;
   readonly globals = new Map<ts.Node, Global>();
-  readonly structs = new Map<ts.ClassDeclaration, StructType>();
   readonly enums = new Map<ts.EnumDeclaration, EnumDecl>();
+  /** Which types are records. */
+  readonly recordDeclarations = new Map<ts.Node, boolean>();
+  /** Structs, records and functions with what they were made for; what is not generic has one. */
+  readonly instances = new Instances();
+  /** Types in what is not generic; an instance has its own. */
   readonly types = new Map<ts.TypeNode, Type>();
   readonly laidOut = new Set<StructType>();
   /** Structs and constants that are being evaluated, to find definitions that go round. */
   readonly pendingStructs = new Set<StructType>();
   readonly pending = new Set<ts.Node>();
   readonly failed = new Map<ts.Node, Refusal>();
+  /** Function bodies and assertions, for when everything is declared; instances add theirs. */
+  readonly work: (() => void)[] = [];
+  /** What is being declared or lowered. */
+  instance: Instance = ROOT;
 
   constructor(readonly program: SourceProgram) {}
 
@@ -40,13 +49,27 @@ export class Front {
   /** The symbol that a name stands for, through imports. */
   symbolOf(name: ts.Node): ts.Symbol | undefined {
     const { checker } = this.program;
-    const symbol = checker.getSymbolAtLocation(name);
+    // In `{ size }` the name is a property to tsc; what it stands for is the variable.
+    const isShorthand = ts.isShorthandPropertyAssignment(name.parent) && name.parent.name === name;
+    const symbol = isShorthand ? checker.getShorthandAssignmentValueSymbol(name.parent) : checker.getSymbolAtLocation(name);
     return symbol && symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
   }
 
   /** The declaration that a name stands for. */
   declarationOf(name: ts.Node): ts.Declaration | undefined {
     return this.symbolOf(name)?.declarations?.[0];
+  }
+
+  /** Runs `work`, in which type parameters mean what they do in the instance. */
+  within<T>(instance: Instance, work: () => T): T {
+    const outer = this.instance;
+    if (outer === instance) return work();
+    this.instance = instance;
+    try {
+      return work();
+    } finally {
+      this.instance = outer;
+    }
   }
 
   /** Runs `work`; a refusal is recorded, once. */
@@ -78,11 +101,13 @@ export interface Scope {
   readonly bindings: Map<ts.Node, Binding>;
   /** Declarations of variables whose address is taken somewhere in the function. */
   readonly addressed: Set<ts.Node>;
+  /** Declarations of variables that are assigned after it. */
+  readonly assigned: Set<ts.Node>;
 }
 
 /** The scope of an expression that has to be constant. */
 export function constantScope(front: Front): Scope {
-  return { front, func: null, bindings: new Map(), addressed: new Set() };
+  return { front, func: null, bindings: new Map(), addressed: new Set(), assigned: new Set() };
 }
 
 export function hasTag(node: ts.Node, tag: string): boolean {

@@ -1,7 +1,7 @@
 /** Expression statements: assignments, ++ and --, calls, and the checks that are statements. */
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
-import { BOOL, type Expr, type Place, type Stmt, type Temp, type Type, isAggregate, typeName } from "../ir.ts";
+import { BOOL, type Expr, type Place, type Stmt, type Temp, type Type, isAggregate, mustUse, typeName } from "../ir.ts";
 import { coerce, lowerAs } from "./coerce.ts";
 import { BIGINT, NUMBER } from "./constants.ts";
 import type { Scope } from "./front.ts";
@@ -37,8 +37,7 @@ function lowerCallStatement(scope: Scope, node: ts.CallExpression): Stmt[] {
   const dropped = builtin === "ignore" ? node.arguments[0]! : node;
   const value = lowerExpression(scope, dropped);
   if (!isImpure(value)) throw refuse.discarded(loc);
-  const mustUse = value.type.kind === "int" && value.type.enum?.mustUse;
-  if (mustUse && builtin !== "ignore") throw refuse.ignoredResult(loc, typeName(value.type));
+  if (mustUse(value.type) && builtin !== "ignore") throw refuse.ignoredResult(loc, typeName(value.type));
   return [{ kind: "expression", loc, value }];
 }
 

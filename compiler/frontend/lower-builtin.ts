@@ -11,6 +11,7 @@ import { CONVERSIONS, lowerConversion } from "./lower-convert.ts";
 import { lowerExpression } from "./lower-expression.ts";
 import { arithmetic } from "./lower-operator.ts";
 import { placeOf, valueOf } from "./lower-place.ts";
+import { lowerSliceAt, lowerSliceOf } from "./lower-slice.ts";
 import { isImpure, ordered, stabilise } from "./order.ts";
 import { site } from "./sites.ts";
 import { complete, typeOfNode } from "./types.ts";
@@ -23,6 +24,8 @@ const TABLE: Record<string, Lower> = {
   fourCC,
   addressOf,
   at,
+  sliceOf: lowerSliceOf,
+  sliceAt: lowerSliceAt,
   load8: runtime("load8", INTS.u8, [HOST_VIRTUAL]),
   load16: runtime("load16", INTS.u16, [HOST_VIRTUAL]),
   load32: runtime("load32", INTS.u32, [HOST_VIRTUAL]),
@@ -54,6 +57,7 @@ export function lowerBuiltin(scope: Scope, node: ts.CallExpression, name: string
   if (lower) return lower(scope, node);
   const loc = scope.front.loc(node);
   if (name === "zeroed") throw refuse.builtinUse(loc, "zeroed() only stands where storage is declared", "const s: S = zeroed()");
+  if (name === "filled") throw refuse.builtinUse(loc, "filled(…) only stands where a constant table is declared", "const TABLE: FixedArray<u32, 256> = filled(fill) at module level");
   if (name === "ignore" || name === "assert" || name === "unreachable") throw refuse.statementOnly(loc, name);
   if (name === "assertLayout" || name === "assertStatic") throw refuse.builtinUse(loc, `${name} only stands at module level`);
   throw refuse.unknownName(loc, name);
@@ -120,7 +124,10 @@ function addressOf(scope: Scope, node: ts.CallExpression): Expr {
   if (ts.isCallExpression(argument)) return refAddress(scope, lowerExpression(scope, argument), argument);
   const place = placeOf(scope, argument);
   if (place.type.kind === "ref" || isAggregate(place.type)) return refAddress(scope, valueOf(place), argument);
-  if (place.kind === "local") place.local.reads++;
+  if (place.kind === "local") {
+    if (!place.local.addressed) throw refuse.notAPlace(scope.front.loc(argument));
+    place.local.reads++;
+  }
   return { kind: "placeAddress", type: HOST_VIRTUAL, place };
 }
 

@@ -1,11 +1,14 @@
 /** Calls: of the program's functions, of the core library. */
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
-import type { Expr } from "../ir.ts";
-import { lowerAs } from "./coerce.ts";
-import { globalOf } from "./declare.ts";
+import type { Expr, Func, Type } from "../ir.ts";
+import { coerce, lowerAs } from "./coerce.ts";
+import { functionOf, globalOf, methodOf } from "./declare.ts";
 import type { Scope } from "./front.ts";
+import { argumentsOf, inferArguments } from "./instance.ts";
 import { lowerBuiltin } from "./lower-builtin.ts";
+import { lowerExpression } from "./lower-expression.ts";
+import { lowerBase } from "./lower-place.ts";
 import { ordered } from "./order.ts";
 
 export function lowerCall(scope: Scope, node: ts.CallExpression): Expr {
@@ -14,18 +17,65 @@ export function lowerCall(scope: Scope, node: ts.CallExpression): Expr {
   if (node.arguments.some(ts.isSpreadElement)) throw front.refuse(node.arguments.find(ts.isSpreadElement)!, "spread");
   const builtin = builtinName(scope, node);
   if (builtin) return lowerBuiltin(scope, node, builtin);
-  const declaration = front.declarationOf(calleeName(scope, node));
+  const name = calleeName(scope, node);
+  const declaration = front.declarationOf(name);
   if (!declaration) throw refuse.unknownName(front.loc(node.expression), node.expression.getText());
-  const isMethod = ts.isMethodDeclaration(declaration);
-  if (!isMethod && !ts.isFunctionDeclaration(declaration)) throw refuse.notCallable(front.loc(node.expression));
+  if (isMember(declaration)) return callMethod(scope, node);
+  if (!ts.isFunctionDeclaration(declaration)) throw refuse.notCallable(front.loc(node.expression));
   if (!scope.func) throw refuse.notConstant(front.loc(node));
+  if (declaration.typeParameters) return callGeneric(scope, node, declaration);
   const global = globalOf(front, declaration, node);
   if (global.kind !== "func") throw refuse.notCallable(front.loc(node.expression));
-  const { func } = global;
-  const given = isMethod ? [receiver(scope, node.expression), ...node.arguments] : [...node.arguments];
-  if (given.length !== func.params.length) throw refuse.builtinUse(front.loc(node), `${func.name} takes ${func.params.length} arguments`);
-  const args = given.map((argument, i) => lowerAs(scope, argument, func.params[i]!.type));
+  return call(scope, node, global.func, node.arguments.map((argument, i) => lowerArgument(scope, node, global.func, argument, i)));
+}
+
+/** A method of a class, or what an interface says that a type argument has. */
+function isMember(declaration: ts.Declaration): boolean {
+  return ts.isMethodDeclaration(declaration) || ts.isMethodSignature(declaration);
+}
+
+function callMethod(scope: Scope, node: ts.CallExpression): Expr {
+  const { front } = scope;
+  const access = node.expression;
+  if (!ts.isPropertyAccessExpression(access) || access.questionDotToken) throw refuse.notCallable(front.loc(access));
+  if (!scope.func) throw refuse.notConstant(front.loc(node));
+  const self = lowerBase(scope, access.expression);
+  const struct = self.type.kind === "ref" ? self.type.target : null;
+  const func = struct?.kind === "struct" ? methodOf(front, struct, access.name.text) : undefined;
+  if (!func) throw refuse.notCallable(front.loc(access));
+  return call(scope, node, func, [self, ...node.arguments.map((argument, i) => lowerArgument(scope, node, func, argument, i + 1))]);
+}
+
+/** The instance for the type arguments that are written out, or that the arguments' types tell. */
+function callGeneric(scope: Scope, node: ts.CallExpression, declaration: ts.FunctionDeclaration): Expr {
+  const { front } = scope;
+  if (node.typeArguments) {
+    const func = functionOf(front, declaration, argumentsOf(front, declaration, node.typeArguments, node), node);
+    return call(scope, node, func, node.arguments.map((argument, i) => lowerArgument(scope, node, func, argument, i)));
+  }
+  // Constants and object literals take the type that the others tell.
+  const known = node.arguments.map((argument) => (ts.isObjectLiteralExpression(argument) ? null : lowerExpression(scope, argument)));
+  const types = known.map((value): Type | null => (value && value.kind !== "null" && value.type.kind !== "literal" ? value.type : null));
+  const func = functionOf(front, declaration, inferArguments(front, declaration, types, node), node);
+  return call(scope, node, func, node.arguments.map((argument, i) => {
+    const value = known[i];
+    return value && value.type.kind !== "literal" && func.params[i] ? coerce(scope, value, func.params[i].type, argument) : lowerArgument(scope, node, func, argument, i);
+  }));
+}
+
+function lowerArgument(scope: Scope, node: ts.CallExpression, func: Func, argument: ts.Expression, i: number): Expr {
+  const param = func.params[i];
+  if (!param) throw wrongCount(scope, node, func);
+  return lowerAs(scope, argument, param.type);
+}
+
+function call(scope: Scope, node: ts.CallExpression, func: Func, args: Expr[]): Expr {
+  if (args.length !== func.params.length) throw wrongCount(scope, node, func);
   return ordered(scope, args, (values) => ({ kind: "call", type: func.result, func, args: values }));
+}
+
+function wrongCount(scope: Scope, node: ts.CallExpression, func: Func): Error {
+  return refuse.builtinUse(scope.front.loc(node), `${func.name} takes ${func.params.length} arguments`);
 }
 
 /** The core library's function that a call names, or null. */
@@ -34,12 +84,6 @@ export function builtinName(scope: Scope, node: ts.CallExpression): string | nul
   const declaration = scope.front.declarationOf(node.expression);
   if (!declaration || !scope.front.program.isCore(declaration)) return null;
   return ts.getNameOfDeclaration(declaration)?.getText() ?? null;
-}
-
-/** What a method is called on. */
-function receiver(scope: Scope, callee: ts.Expression): ts.Expression {
-  if (ts.isPropertyAccessExpression(callee) && !callee.questionDotToken) return callee.expression;
-  throw refuse.notCallable(scope.front.loc(callee));
 }
 
 /** The name in `f()`, `Module.f()` and `s.method()`. */

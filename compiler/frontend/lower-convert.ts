@@ -4,6 +4,8 @@ import { refuse } from "../diagnostics.ts";
 import { type Expr, INTS, type IntType, fits, maxOf, minOf, sameInt, typeName, wrap } from "../ir.ts";
 import { fitConstant } from "./constants.ts";
 import type { Scope } from "./front.ts";
+import { lowerAs } from "./coerce.ts";
+import { isParameter } from "./instance.ts";
 import { lowerExpression } from "./lower-expression.ts";
 import { largest, smallest } from "./ranges.ts";
 import { site } from "./sites.ts";
@@ -41,6 +43,8 @@ export function lowerAsExpression(scope: Scope, node: ts.AsExpression): Expr {
   const { front } = scope;
   if (node.type.getText() === "const") throw front.refuse(node, "cast");
   const type = typeOfNode(front, node.type);
+  // tsc takes `a + b` of a type parameter for a number: `as T` says what it is, and changes nothing.
+  if (isParameter(front, node.type)) return lowerAs(scope, node.expression, type);
   if (type.kind !== "int" || !type.enum) throw front.refuse(node, "cast");
   const value = lowerExpression(scope, node.expression, INTS.u32);
   if (value.type.kind !== "int" && value.type.kind !== "literal") throw front.refuse(node, "cast");

@@ -8,6 +8,7 @@ import type { Scope } from "./front.ts";
 import { lowerAsExpression } from "./lower-convert.ts";
 import { lowerCall } from "./lower-call.ts";
 import { lowerBinary, lowerPrefix } from "./lower-operator.ts";
+import { lowerObject } from "./lower-record.ts";
 import { lowerElement, lowerIdentifier, lowerProperty, valueOf } from "./lower-place.ts";
 
 type Lower = (scope: Scope, node: never, expected: Type | undefined) => Expr;
@@ -30,6 +31,7 @@ const TABLE: Partial<Record<ts.SyntaxKind, Lower>> = {
   [ts.SyntaxKind.PrefixUnaryExpression]: lowerPrefix,
   [ts.SyntaxKind.ConditionalExpression]: lowerConditional,
   [ts.SyntaxKind.AsExpression]: lowerAsExpression,
+  [ts.SyntaxKind.ObjectLiteralExpression]: lowerObject,
 };
 
 const REFUSED: Partial<Record<ts.SyntaxKind, Construct>> = {
@@ -38,7 +40,6 @@ const REFUSED: Partial<Record<ts.SyntaxKind, Construct>> = {
   [ts.SyntaxKind.TemplateExpression]: "template",
   [ts.SyntaxKind.NoSubstitutionTemplateLiteral]: "template",
   [ts.SyntaxKind.TaggedTemplateExpression]: "template",
-  [ts.SyntaxKind.ObjectLiteralExpression]: "objectLiteral",
   [ts.SyntaxKind.ArrayLiteralExpression]: "arrayLiteral",
   [ts.SyntaxKind.SpreadElement]: "spread",
   [ts.SyntaxKind.ArrowFunction]: "closure",
@@ -55,6 +56,11 @@ const REFUSED: Partial<Record<ts.SyntaxKind, Construct>> = {
   [ts.SyntaxKind.SatisfiesExpression]: "cast",
   [ts.SyntaxKind.RegularExpressionLiteral]: "regex",
 };
+
+/** The construct that an expression is refused as wherever it stands. */
+export function refusedExpression(node: ts.Node): Construct | undefined {
+  return node.kind === ts.SyntaxKind.PostfixUnaryExpression ? undefined : REFUSED[node.kind];
+}
 
 /** `expected` only helps where nothing else says the type: constants that are chosen by a condition. */
 export function lowerExpression(scope: Scope, node: ts.Expression, expected?: Type): Expr {
@@ -121,6 +127,7 @@ function commonType(scope: Scope, node: ts.ConditionalExpression, yes: Expr, no:
     const bothFound = nonNullOr(scope, yes, node.whenTrue) && nonNullOr(scope, no, node.whenFalse);
     return { ...yes.type, nullable: !bothFound };
   }
+  if (expected?.kind === "record") return expected;
   if (yes.type.kind === "int" && no.type.kind === "int" && yes.type.domain !== no.type.domain) return { ...yes.type, domain: undefined } as Type;
   if (isAggregate(yes.type) || yes.type.kind === "void") throw refuse.untypedChoice(scope.front.loc(node));
   return yes.type;

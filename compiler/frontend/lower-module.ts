@@ -5,12 +5,15 @@ import type { Program } from "../ir.ts";
 import { sizeOf } from "../layout.ts";
 import { type Base, carryOver, changesSince } from "./carry.ts";
 import { constantOf, enumOf } from "./constants.ts";
-import { checkTrapHandler, globalOf } from "./declare.ts";
+import { checkTrapHandler, declareMethods, globalOf } from "./declare.ts";
 import { type Front, type Scope, constantScope, hasModifier, hasTag } from "./front.ts";
-import { TAKES_PLACE, structArgument } from "./lower-builtin.ts";
+import { type Made, ROOT } from "./instance.ts";
+import { structArgument } from "./lower-builtin.ts";
 import { builtinName } from "./lower-call.ts";
-import { lowerFunctionBody } from "./lower-statement.ts";
+import { refusedExpression } from "./lower-expression.ts";
+import { queueBody, refusedStatement } from "./lower-statement.ts";
 import { type Input, SourceProgram } from "./program.ts";
+import { isRecordDeclaration, recordOf } from "./records.ts";
 import { complete, structOf, typeOfNode } from "./types.ts";
 
 export interface Lowered {
@@ -22,7 +25,7 @@ export interface Lowered {
 
 /** The whole front end: sources to IR, or the reasons why not. */
 export function lowerProgram(input: Input, before: Base | null = null): Lowered {
-  const empty: Program = { structs: [], statics: [], funcs: [], constants: new Map(), enums: [], asmConsts: [], exports: [], sites: [] };
+  const empty: Program = { structs: [], values: [], statics: [], funcs: [], constants: new Map(), enums: [], asmConsts: [], exports: [], sites: [] };
   let source: SourceProgram;
   try {
     source = new SourceProgram(input, before?.front.program);
@@ -34,12 +37,13 @@ export function lowerProgram(input: Input, before: Base | null = null): Lowered 
   if (syntax.length > 0) return { program: empty, errors: syntax, base: before };
   const changes = changesSince(source, before);
   const front = carryOver(source, before, changes);
-  const work: (() => void)[] = [];
   for (const module of source.modules) {
     const isNew = changes.get(module) !== "none";
-    for (const statement of module.statements) front.attempt(() => declareStatement(front, empty, statement, work, isNew));
+    for (const statement of module.statements) front.attempt(() => declareStatement(front, empty, statement, isNew));
   }
-  for (const one of work) front.attempt(one);
+  for (const one of front.work) front.attempt(one); // and those that these add
+  for (const module of source.modules) for (const statement of module.statements) checkUnused(front, statement);
+  collect(front, empty);
   const errors = merge(front.errors, source.typeErrors(source.modules.filter((module) => changes.get(module) !== "none")));
   const [unplaced] = errors.length === 0 ? source.globalErrors() : [];
   if (unplaced) throw new Error(unplaced);
@@ -48,40 +52,39 @@ export function lowerProgram(input: Input, before: Base | null = null): Lowered 
 }
 
 /** Declares; bodies and assertions are left for when everything is declared. */
-function declareStatement(front: Front, program: Program, node: ts.Statement, work: (() => void)[], isNew: boolean): void {
+function declareStatement(front: Front, program: Program, node: ts.Statement, isNew: boolean): void {
   switch (node.kind) {
     case ts.SyntaxKind.ImportDeclaration: return checkImport(front, node as ts.ImportDeclaration);
     case ts.SyntaxKind.ExportDeclaration: return;
     case ts.SyntaxKind.ExportAssignment: throw refuse.defaultExport(front.loc(node));
     case ts.SyntaxKind.EmptyStatement: return;
     case ts.SyntaxKind.ModuleDeclaration: throw front.refuse(node, "namespace");
-    case ts.SyntaxKind.InterfaceDeclaration: throw front.refuse((node as ts.InterfaceDeclaration).name, "interfaceType");
-    case ts.SyntaxKind.TypeAliasDeclaration: {
-      const alias = node as ts.TypeAliasDeclaration;
-      if (alias.typeParameters) throw front.refuse(alias.name, "generic");
-      work.push(() => { if (!ts.isLiteralTypeNode(alias.type)) complete(front, typeOfNode(front, alias.type)); });
-      return;
-    }
-    case ts.SyntaxKind.ClassDeclaration: {
-      const struct = structOf(front, node as ts.ClassDeclaration);
-      program.structs.push(struct);
-      work.push(() => complete(front, struct));
-      for (const member of (node as ts.ClassDeclaration).members) {
-        if (ts.isMethodDeclaration(member)) front.attempt(() => declareFunction(front, program, member, work, isNew));
-      }
-      return;
-    }
+    case ts.SyntaxKind.InterfaceDeclaration:
+    case ts.SyntaxKind.TypeAliasDeclaration:
+      return declareType(front, node as ts.InterfaceDeclaration | ts.TypeAliasDeclaration);
+    case ts.SyntaxKind.ClassDeclaration: return declareClass(front, node as ts.ClassDeclaration, isNew);
     case ts.SyntaxKind.EnumDeclaration:
       if (hasModifier(node, ts.SyntaxKind.DeclareKeyword)) throw front.refuse(node, "ambient");
       declareEnum(front, program, node as ts.EnumDeclaration);
       return;
-    case ts.SyntaxKind.VariableStatement: return declareVariables(front, program, node as ts.VariableStatement, work);
-    case ts.SyntaxKind.FunctionDeclaration: return declareFunction(front, program, node as ts.FunctionDeclaration, work, isNew);
+    case ts.SyntaxKind.VariableStatement: return declareVariables(front, program, node as ts.VariableStatement);
+    case ts.SyntaxKind.FunctionDeclaration: return declareFunction(front, node as ts.FunctionDeclaration, isNew);
     case ts.SyntaxKind.ExpressionStatement:
-      if (isNew) work.push(() => checkAssertion(front, (node as ts.ExpressionStatement).expression));
+      if (isNew) front.work.push(() => checkAssertion(front, (node as ts.ExpressionStatement).expression));
       return;
     default: throw refuse.moduleStatement(front.loc(node));
   }
+}
+
+function declareType(front: Front, node: ts.InterfaceDeclaration | ts.TypeAliasDeclaration): void {
+  const isRecord: boolean = isRecordDeclaration(front, node);
+  if (isRecord) {
+    if (!node.typeParameters) front.work.push(() => recordOf(front, node, [], node));
+    return;
+  }
+  if (ts.isInterfaceDeclaration(node)) return; // what type arguments have to have; as a type it is refused
+  if (node.typeParameters) return;
+  front.work.push(() => { if (!ts.isLiteralTypeNode(node.type)) complete(front, typeOfNode(front, node.type)); });
 }
 
 function declareEnum(front: Front, program: Program, node: ts.EnumDeclaration): void {
@@ -96,13 +99,13 @@ function checkImport(front: Front, node: ts.ImportDeclaration): void {
   if (node.importClause?.name) throw refuse.defaultExport(front.loc(node.importClause.name));
 }
 
-function declareVariables(front: Front, program: Program, node: ts.VariableStatement, work: (() => void)[]): void {
+function declareVariables(front: Front, program: Program, node: ts.VariableStatement): void {
   const flavour = node.declarationList.flags & ts.NodeFlags.BlockScoped;
   if (flavour !== ts.NodeFlags.Let && flavour !== ts.NodeFlags.Const) throw front.refuse(node.declarationList, "varDeclaration");
   for (const declaration of node.declarationList.declarations) {
     if (!ts.isIdentifier(declaration.name)) throw front.refuse(declaration.name, "destructuring");
     const name = declaration.name.text;
-    work.push(() => {
+    front.work.push(() => {
       const global = globalOf(front, declaration, declaration);
       if (global.kind === "static") program.statics.push(global.static);
       if (global.kind !== "constant" || global.value.kind !== "const") return;
@@ -118,39 +121,56 @@ function declareVariables(front: Front, program: Program, node: ts.VariableState
   }
 }
 
-function declareFunction(front: Front, program: Program, node: ts.FunctionDeclaration | ts.MethodDeclaration, work: (() => void)[], isNew: boolean): void {
+function declareFunction(front: Front, node: ts.FunctionDeclaration, isNew: boolean): void {
+  const made = [...(front.instances.funcs.get(node)?.values() ?? [])];
+  if (isNew) for (const { value, instance } of made) queueBody(front, value, node, instance);
+  if (node.typeParameters) return;
   const global = globalOf(front, node, node);
-  if (global.kind !== "func") return;
-  const { func } = global;
-  program.funcs.push(func);
-  if (!isNew) return;
-  if (func.name === "onTrap") checkTrapHandler(func);
-  const scope: Scope = { front, func, bindings: new Map(), addressed: addressedIn(front, node) };
-  const ownParams = func.params.slice(func.params.length - node.parameters.length); // a method has `this` before them
-  node.parameters.forEach((parameter, i) => {
-    const local = ownParams[i]!;
-    local.addressed = scope.addressed.has(parameter);
-    scope.bindings.set(parameter, { kind: "local", local });
-  });
-  work.push(() => lowerFunctionBody(scope, func, node));
+  if (global.kind !== "func" || !isNew) return;
+  if (global.func.name === "onTrap") checkTrapHandler(global.func);
+  queueBody(front, global.func, node, ROOT);
 }
 
-/** The variables of a function whose address is taken, known before its body is lowered. */
-function addressedIn(front: Front, node: ts.FunctionDeclaration | ts.MethodDeclaration): Set<ts.Node> {
-  const found = new Set<ts.Node>();
-  const scope = constantScope(front);
+function declareClass(front: Front, node: ts.ClassDeclaration, isNew: boolean): void {
+  if (!node.typeParameters) {
+    const struct = structOf(front, node);
+    front.work.push(() => complete(front, struct));
+  }
+  for (const { value } of front.instances.structs.get(node)?.values() ?? []) declareMethods(front, value, isNew);
+}
+
+/** A generic that nobody uses is not lowered; what the dialect does not have at all is refused in it all the same. */
+function checkUnused(front: Front, node: ts.Statement): void {
+  if (!(ts.isFunctionDeclaration(node) || ts.isClassDeclaration(node)) || !node.typeParameters) return;
+  if (front.instances.funcs.get(node)?.size || front.instances.structs.get(node)?.size) return;
   const visit = (child: ts.Node): void => {
-    ts.forEachChild(child, visit);
-    if (!ts.isCallExpression(child) || !TAKES_PLACE.has(builtinName(scope, child) ?? "")) return;
-    const argument = child.arguments[0];
-    const declaration = argument && ts.isIdentifier(argument) ? front.declarationOf(argument) : undefined;
-    if (!declaration || !(ts.isVariableDeclaration(declaration) || ts.isParameter(declaration))) return;
-    // The address of a reference is that of the struct or array, which has memory of its own.
-    const type = declaration.type && front.attempt(() => typeOfNode(front, declaration.type!));
-    if (type?.kind === "int" || type?.kind === "bool" || !declaration.type) found.add(declaration);
+    const construct = refusedExpression(child) ?? refusedStatement(child);
+    if (construct) front.record(front.refuse(child, construct).diagnostic);
+    else ts.forEachChild(child, visit);
   };
-  if (node.body) visit(node.body);
-  return found;
+  if (ts.isClassDeclaration(node)) node.members.forEach(visit);
+  else if (node.body) visit(node.body);
+}
+
+/** Structs and functions in the order of the source, instances where their declaration stands. */
+function collect(front: Front, program: Program): void {
+  const byName = <T extends { name: string }>(made: Map<string, Made<T>> | undefined): T[] =>
+    [...(made?.values() ?? [])].map((one) => one.value).sort((a, b) => a.name.localeCompare(b.name));
+  for (const statement of front.program.modules.flatMap((module) => module.statements)) {
+    if (ts.isClassDeclaration(statement)) {
+      for (const struct of byName(front.instances.structs.get(statement))) {
+        program.structs.push(struct);
+        for (const member of statement.members) {
+          const method = ts.isMethodDeclaration(member) && struct.methods.get(member.name.getText());
+          if (method) program.funcs.push(method);
+        }
+      }
+    }
+    if (!ts.isFunctionDeclaration(statement)) continue;
+    const global = front.globals.get(statement);
+    if (global?.kind === "func") program.funcs.push(global.func);
+    program.funcs.push(...byName(front.instances.funcs.get(statement)));
+  }
 }
 
 function checkAssertion(front: Front, node: ts.Expression): void {

@@ -2,12 +2,14 @@
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, INTS, type Place, type Type, isAggregate, typeName } from "../ir.ts";
-import { nonNull } from "./coerce.ts";
+import { coerce, nonNull } from "./coerce.ts";
 import { enumOf } from "./constants.ts";
 import { globalOf } from "./declare.ts";
 import type { Scope } from "./front.ts";
 import { lowerExpression } from "./lower-expression.ts";
 import { bitsIn, readBits } from "./lower-bits.ts";
+import { lowerMember } from "./lower-record.ts";
+import { fixedSlice, isRepeatable, lengthOf } from "./lower-slice.ts";
 import { isImpure, isStable } from "./order.ts";
 import { largest } from "./ranges.ts";
 import { site } from "./sites.ts";
@@ -71,6 +73,8 @@ export function lowerProperty(scope: Scope, node: ts.PropertyAccessExpression | 
   if (node.questionDotToken) throw scope.front.refuse(node, "optionalChain");
   if (isQualifiedName(scope, node)) return lowerName(scope, node.name as ts.Identifier, node);
   const base = lowerBase(scope, node.expression);
+  if (base.type.kind === "record") return lowerMember(scope, node, base);
+  if (base.type.kind === "slice" && node.name.text === "length") return { kind: "sliceLength", type: INTS.u32, value: base };
   if (base.type.kind === "ref" && base.type.target.kind === "array" && node.name.text === "length") {
     if (isImpure(base)) throw refuse.builtinUse(scope.front.loc(node), "the array's expression has effects", "a const for the array first");
     return { kind: "const", type: INTS.u32, value: BigInt(base.type.target.length) };
@@ -110,7 +114,7 @@ export function placeOf(scope: Scope, node: ts.Expression): Place {
 }
 
 /** What a field or element is taken of: a reference that is not null. */
-function lowerBase(scope: Scope, node: ts.Expression): Expr {
+export function lowerBase(scope: Scope, node: ts.Expression): Expr {
   const base = lowerExpression(scope, node);
   return base.type.kind === "ref" ? nonNull(scope, base, node) : base;
 }
@@ -118,6 +122,7 @@ function lowerBase(scope: Scope, node: ts.Expression): Expr {
 function fieldPlace(scope: Scope, node: ts.PropertyAccessExpression, base: Expr): Place {
   const type = base.type;
   if (type.kind === "string") throw scope.front.refuse(node, "stringOperation");
+  if (type.kind === "record") throw refuse.recordChanged(scope.front.loc(node), typeName(type));
   const struct = type.kind === "ref" && type.target.kind === "struct" ? type.target : null;
   if (struct?.bitFields.has(node.name.text)) throw refuse.bitFieldPlace(scope.front.loc(node));
   const field = struct?.fields.find((one) => one.name === node.name.text);
@@ -131,14 +136,26 @@ function elementPlace(scope: Scope, node: ts.ElementAccessExpression): Place {
   const { front } = scope;
   if (node.questionDotToken) throw front.refuse(node, "optionalChain");
   const base = lowerBase(scope, node.expression);
-  const array = base.type.kind === "ref" ? base.type.target : null;
   if (base.type.kind === "string") throw front.refuse(node, "stringOperation");
-  if (array?.kind !== "array") throw refuse.wrongType(front.loc(node.expression), typeName(base.type), "FixedArray");
-  const index = lowerIndex(scope, node.argumentExpression, array.length);
+  const list = base.type.kind === "ref" ? base.type.target : base.type;
+  if (list.kind !== "array" && list.kind !== "slice") throw refuse.wrongType(front.loc(node.expression), typeName(base.type), "FixedArray or Slice");
+  if (!isRepeatable(base)) throw refuse.builtinUse(front.loc(node.expression), "the slice's expression has effects", "a const for the slice first");
+  const index = list.kind === "array" ? lowerIndex(scope, node.argumentExpression, list.length) : lowerSliceIndex(scope, node.argumentExpression, base);
   if (isImpure(index) && !isStable(base)) {
     throw refuse.builtinUse(front.loc(node), "the array and its index depend on the order of evaluation", "a const for the index first");
   }
-  return { kind: "element", type: array.element, base, index };
+  return { kind: "element", type: list.element, base, index };
+}
+
+/** Below the length that the slice has, unless a loop has proved it. */
+function lowerSliceIndex(scope: Scope, node: ts.Expression, slice: Expr): Expr {
+  const index = lowerExpression(scope, node, INTS.u32);
+  const value: Expr = index.kind === "const" && index.type !== BOOL ? coerce(scope, index, INTS.u32, node) : index;
+  if (value.type.kind !== "int" || value.type.signed || value.type.bits === 64) throw refuse.indexType(scope.front.loc(node), typeName(value.type));
+  const local = fixedSlice(slice);
+  const isProved = local && value.kind === "load" && value.place.kind === "local" && value.place.local.below === local;
+  if (isProved) return value;
+  return { kind: "checkIndex", type: INTS.u32, value, length: lengthOf(slice), site: site(scope, node, "index outside the slice") };
 }
 
 function lowerIndex(scope: Scope, node: ts.Expression, length: number): Expr {

@@ -1,11 +1,12 @@
 /** switch: constant labels, no falling through, exhaustive over enumerations. */
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
-import { BOOL, type Expr, type IntType, type Stmt, type SwitchCase, typeName } from "../ir.ts";
+import { BOOL, type Expr, type IntType, type Stmt, type SwitchCase, type Variant, typeName } from "../ir.ts";
 import { coerce } from "./coerce.ts";
 import type { Scope } from "./front.ts";
 import { endOf } from "../source.ts";
 import { lowerExpression } from "./lower-expression.ts";
+import { variantsAt } from "./lower-record.ts";
 import { lowerStatements } from "./lower-statement.ts";
 import { site } from "./sites.ts";
 
@@ -50,11 +51,20 @@ function label(scope: Scope, clause: ts.CaseClause, type: IntType, seen: Set<big
 function closeSwitch(scope: Scope, node: ts.SwitchStatement, value: Expr, cases: SwitchCase[], seen: Set<bigint>): void {
   const declaration = value.type.kind === "int" ? value.type.enum : undefined;
   if (!declaration) return;
-  const missing = [...declaration.members].filter(([, member]) => !seen.has(member)).map(([name]) => `${declaration.name}.${name}`);
+  const members = tagsAt(scope, node.expression, value) ?? [...declaration.members].map(([name, member]) => ({ label: `${declaration.name}.${name}`, value: member }));
+  const missing = members.filter((member) => !seen.has(member.value)).map((member) => member.label);
   if (missing.length > 0) throw refuse.notExhaustive(scope.front.loc(node.expression), missing);
   const end = endOf(scope.front.loc(node));
   const trap: Stmt = { kind: "trap", loc: end, site: site(scope, node.expression, `not a member of ${declaration.name}`) };
   cases.push({ loc: end, labels: [], isDefault: true, body: [trap] });
+}
+
+/** The variants that are left of the record whose tag this is; null if it is no record's. */
+function tagsAt(scope: Scope, node: ts.Expression, value: Expr): readonly Pick<Variant, "label" | "value">[] | null {
+  if (value.kind !== "member" || value.variant || value.value.type.kind !== "record") return null;
+  const isLocal = value.value.kind === "load" && value.value.place.kind === "local";
+  const { variants } = value.value.type;
+  return isLocal && ts.isPropertyAccessExpression(node) ? variantsAt(scope, node.expression, value.value.type) : variants;
 }
 
 function clauseBody(scope: Scope, clause: ts.CaseOrDefaultClause): Stmt[] {

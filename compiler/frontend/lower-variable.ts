@@ -6,6 +6,7 @@ import { coerce, nonNull } from "./coerce.ts";
 import { zeroedAlign } from "./declare.ts";
 import type { Scope } from "./front.ts";
 import { lowerExpression } from "./lower-expression.ts";
+import { fixedSlice } from "./lower-slice.ts";
 import { largest } from "./ranges.ts";
 import { asValue, complete, typeOfNode } from "./types.ts";
 
@@ -27,6 +28,7 @@ function lowerVariable(scope: Scope, node: ts.VariableDeclaration, isConst: bool
     if (!declared) throw refuse.untypedLet(front.loc(node), name);
     return [declareLocal(scope, node, name, asValue(declared), null)];
   }
+  if (ts.isObjectLiteralExpression(node.initializer) && !declared) throw refuse.needsAnnotation(front.loc(node), name, `const ${name}: R = { … }`);
   const value = declared
     ? coerce(scope, lowerExpression(scope, node.initializer, asValue(declared)), asValue(declared), node.initializer)
     : untyped(scope, node, node.initializer, name, isConst);
@@ -69,7 +71,8 @@ function storage(scope: Scope, node: ts.VariableDeclaration, name: string, type:
 
 export function declareLocal(scope: Scope, node: ts.VariableDeclaration, name: string, type: Type, init: Expr | null, isConst = false): Stmt {
   const isScalar = type.kind === "int" || type.kind === "bool";
-  const local: Local = { name, cName: name, type, param: false, align: 0, addressed: isScalar && isAddressed(scope, node), reads: 0 };
+  const local: Local = { name, cName: name, type, param: false, align: 0, addressed: isScalar && isAddressed(scope, node), reads: 0, fixed: isConst || !scope.assigned.has(node) };
+  if (local.fixed && init?.kind === "sliceLength") local.lengthOf = fixedSlice(init.value) ?? undefined;
   if (isConst && init && type.kind === "int" && !type.signed && !local.addressed) local.max = largest(init);
   scope.bindings.set(node, { kind: "local", local });
   return { kind: "let", loc: scope.front.loc(node), local, init };

@@ -23,6 +23,14 @@ export function hoist(scope: Scope, operands: Expr[]): { temps: Temp[]; values: 
   return { temps, values };
 }
 
+/** Operands that are used twice, evaluated once and in order. */
+export function repeatable(scope: Scope, operands: Expr[]): { temps: Temp[]; values: Expr[] } {
+  const temps: Temp[] = [];
+  const settled = operands.findLastIndex((operand) => !isStable(operand));
+  const values = operands.map((operand, i) => (i > settled || operand.kind === "const" ? operand : intoTemp(scope, operand, temps)));
+  return { temps, values };
+}
+
 /** The same place, with operands that can be evaluated twice, or after others. */
 export function stabilise(scope: Scope, place: Place, temps: Temp[]): Place {
   switch (place.kind) {
@@ -89,6 +97,10 @@ export function isStable(value: Expr): boolean {
     case "conditional":
     case "refAddress":
     case "at":
+    case "record":
+    case "member":
+    case "slice":
+    case "sliceLength":
       return childrenOf(value).every(isStable);
     default:
       return false;

@@ -20,7 +20,7 @@ function bound(value: Expr): bigint | null {
   switch (value.kind) {
     case "const": return value.value;
     case "load": return value.place.kind === "local" ? (value.place.local.max ?? null) : null;
-    case "checkIndex": return BigInt(value.length - 1);
+    case "checkIndex": return typeof value.length === "number" ? BigInt(value.length - 1) : largest(value.value);
     case "shift": return value.op === ">>" && value.right.kind === "const" ? largest(value.left) >> value.right.value : null;
     case "conditional": return max(largest(value.yes), largest(value.no));
     case "convert": return isUnsigned(value.value) && largest(value.value) <= maxOf(value.type) ? largest(value.value) : null;

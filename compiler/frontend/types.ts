@@ -2,11 +2,14 @@
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import {
-  BOOL, HOST_VIRTUAL, INTS, type IntType, NEVER, STRING, type StructType, type Type, VOID, isAggregate, typeName,
+  BOOL, HOST_VIRTUAL, INTS, type IntType, NEVER, STRING, type StructType, type Type, VOID, holdsReference, isAggregate, typeName,
 } from "../ir.ts";
 import { layOut } from "../layout.ts";
 import { constantNumber, enumOf } from "./constants.ts";
+import { declareMethods } from "./declare.ts";
 import { type Front, hasModifier, hasTag } from "./front.ts";
+import { ROOT, type TypeArgument, argumentsOf, instanceName, instanceOf, newInstance, sliceType } from "./instance.ts";
+import { isRecordDeclaration, recordOf, startsAsZeroes } from "./records.ts";
 
 const NAMED: Record<string, IntType> = {
   ...INTS,
@@ -17,10 +20,11 @@ const NAMED: Record<string, IntType> = {
 
 /** The type as storage has it: a struct is the struct itself. */
 export function typeOfNode(front: Front, node: ts.TypeNode): Type {
-  let type = front.types.get(node);
+  const known = front.instance === ROOT ? front.types : front.instance.types;
+  let type = known.get(node);
   if (!type) {
     type = resolve(front, node);
-    front.types.set(node, type);
+    known.set(node, type);
   }
   return type;
 }
@@ -40,6 +44,8 @@ export function storageType(front: Front, node: ts.TypeNode): Type {
   if (type.kind === "void" || type.kind === "never" || type.kind === "string") {
     throw refuse.notStorage(front.loc(node), typeName(type));
   }
+  const reason = type.kind === "record" ? startsAsZeroes(type) : null;
+  if (reason) throw refuse.recordStorage(front.loc(node), typeName(type), reason);
   return type;
 }
 
@@ -58,7 +64,7 @@ function resolve(front: Front, node: ts.TypeNode): Type {
       throw front.refuse(node, "anyType");
     case ts.SyntaxKind.UndefinedKeyword: throw front.refuse(node, "undefinedValue");
     case ts.SyntaxKind.FunctionType: throw front.refuse(node, "closure");
-    case ts.SyntaxKind.TypeLiteral: throw front.refuse(node, "interfaceType");
+    case ts.SyntaxKind.TypeLiteral: throw front.refuse(node, "inlineRecord");
     case ts.SyntaxKind.UnionType: return nullable(front, node as ts.UnionTypeNode);
     case ts.SyntaxKind.TypeReference: return reference(front, node as ts.TypeReferenceNode);
     case ts.SyntaxKind.ParenthesizedType: return typeOfNode(front, (node as ts.ParenthesizedTypeNode).type);
@@ -79,22 +85,36 @@ function reference(front: Front, node: ts.TypeReferenceNode): Type {
   const declaration = front.declarationOf(node.typeName);
   const name = node.typeName.getText();
   if (!declaration) throw refuse.notAType(front.loc(node), name);
-  if (front.program.isCore(declaration)) {
-    const symbolName = ts.getNameOfDeclaration(declaration)?.getText() ?? name;
-    if (symbolName === "FixedArray") return fixedArray(front, node);
-    const named = NAMED[symbolName];
-    if (!named) throw refuse.notAType(front.loc(node), name);
-    return named;
+  if (ts.isTypeParameterDeclaration(declaration)) return parameterType(front, declaration, node);
+  const inCore = front.program.isCore(declaration);
+  if (isRecordDeclaration(front, declaration) && !(inCore && ts.isInterfaceDeclaration(declaration))) {
+    return recordOf(front, declaration, argumentsOf(front, declaration, node.typeArguments, node), node);
   }
-  if (node.typeArguments) throw front.refuse(node, "generic");
-  if (ts.isClassDeclaration(declaration)) return structOf(front, declaration);
+  if (inCore) return coreType(front, node, ts.getNameOfDeclaration(declaration)?.getText() ?? name);
+  if (ts.isClassDeclaration(declaration)) return structOf(front, declaration, argumentsOf(front, declaration, node.typeArguments, node), node);
   if (ts.isEnumDeclaration(declaration)) return { ...INTS.u32, enum: enumOf(front, declaration) };
   if (ts.isTypeAliasDeclaration(declaration)) {
-    if (declaration.typeParameters) throw front.refuse(declaration, "generic");
-    return typeOfNode(front, declaration.type);
+    const args = argumentsOf(front, declaration, node.typeArguments, node);
+    const instance = args.length > 0 ? newInstance(declaration, args, front.instance) : ROOT;
+    return front.within(instance, () => typeOfNode(front, declaration.type));
   }
   if (ts.isInterfaceDeclaration(declaration)) throw front.refuse(node, "interfaceType");
   throw refuse.notAType(front.loc(node), name);
+}
+
+function coreType(front: Front, node: ts.TypeReferenceNode, name: string): Type {
+  if (name === "FixedArray") return fixedArray(front, node);
+  if (name === "Slice" && node.typeArguments?.length === 1) return sliceType(front, storageType(front, node.typeArguments[0]!));
+  const named = NAMED[name];
+  if (!named) throw refuse.notAType(front.loc(node), name);
+  return named;
+}
+
+/** What a type parameter stands for in the instance that is being made. */
+function parameterType(front: Front, declaration: ts.TypeParameterDeclaration, node: ts.Node): Type {
+  const meaning = front.instance.meaning.get(declaration);
+  if (!meaning || meaning.kind === "number") throw refuse.notAType(front.loc(node), declaration.name.text);
+  return meaning;
 }
 
 function fixedArray(front: Front, node: ts.TypeReferenceNode): Type {
@@ -107,42 +127,49 @@ function fixedArray(front: Front, node: ts.TypeReferenceNode): Type {
 }
 
 /** The number that a type stands for: a literal, `typeof CONSTANT`, or an alias of those. */
-function typeConstant(front: Front, node: ts.TypeNode): number | null {
-  if (ts.isLiteralTypeNode(node)) return constantNumber(front, node.literal);
+export function typeConstant(front: Front, node: ts.TypeNode): number | null {
+  if (ts.isLiteralTypeNode(node)) return node.literal.kind === ts.SyntaxKind.NumericLiteral ? constantNumber(front, node.literal) : null;
   if (ts.isTypeQueryNode(node)) return constantNumber(front, node.exprName);
   if (ts.isTypeReferenceNode(node)) {
     const declaration = front.declarationOf(node.typeName);
-    if (declaration && ts.isTypeAliasDeclaration(declaration)) return typeConstant(front, declaration.type);
+    if (declaration && ts.isTypeParameterDeclaration(declaration)) {
+      const meaning = front.instance.meaning.get(declaration);
+      return meaning?.kind === "number" ? meaning.value : null;
+    }
+    if (declaration && ts.isTypeAliasDeclaration(declaration) && !declaration.typeParameters) return typeConstant(front, declaration.type);
     if (declaration && ts.isEnumMember(declaration)) return constantNumber(front, node.typeName);
   }
   return null;
 }
 
-export function structOf(front: Front, node: ts.ClassDeclaration): StructType {
-  const failure = front.failed.get(node);
+/** The struct that a class makes with the type arguments; `use` is where it was named. */
+export function structOf(front: Front, node: ts.ClassDeclaration, args: readonly TypeArgument[] = [], use: ts.Node = node): StructType {
+  const failure = args.length === 0 ? front.failed.get(node) : undefined;
   if (failure) throw failure;
-  const name = node.name?.text ?? "";
-  const known = front.structs.get(node);
-  if (known) return known;
-  const base = baseOf(front, node);
-  const loc = front.loc(node.name ?? node);
-  const struct: StructType = {
-    kind: "struct", name, cName: name, packed: base.name === "Packed", union: base.name === "Union", asm: hasTag(node, "asm"), loc,
-    fields: base.word ? [{ name: "bits", type: base.word, offset: 0, loc }] : [], bitFields: new Map(), size: 0, align: 1,
-  };
-  front.structs.set(node, struct);
-  try {
-    for (const member of node.members) {
-      if (ts.isMethodDeclaration(member)) continue;
-      if (base.word) addBitField(front, struct, base.word, member);
-      else addField(front, struct, member);
+  return instanceOf(front, front.instances.structs, node, args, use, (instance, keep) => {
+    const base = baseOf(front, node);
+    const name = instanceName(node.name?.text ?? "", args);
+    const loc = front.loc(node.name ?? node);
+    const struct: StructType = {
+      kind: "struct", name, cName: name, packed: base.name === "Packed", union: base.name === "Union", asm: hasTag(node, "asm"), loc,
+      fields: base.word ? [{ name: "bits", type: base.word, offset: 0, loc }] : [], bitFields: new Map(),
+      methods: new Map(), instance: args.length > 0, size: 0, align: 1,
+    };
+    keep(struct);
+    try {
+      for (const member of node.members) {
+        if (ts.isMethodDeclaration(member)) continue;
+        if (base.word) addBitField(front, struct, base.word, member);
+        else addField(front, struct, member);
+      }
+      if (struct.fields.length === 0) throw refuse.structMember(loc);
+    } catch (error) {
+      if (args.length === 0) front.failed.set(node, error as never);
+      throw error;
     }
-    if (struct.fields.length === 0) throw refuse.structMember(loc);
-  } catch (error) {
-    front.failed.set(node, error as never);
-    throw error;
-  }
-  return struct;
+    front.instances.classes.set(struct, { declaration: node, instance });
+    if (args.length > 0) front.work.push(() => declareMethods(front, struct));
+  });
 }
 
 /** Lays out the structs that a type embeds, and it itself. */
@@ -169,7 +196,6 @@ function baseOf(front: Front, node: ts.ClassDeclaration): { name: string; word: 
   const declaration = base && front.declarationOf(base.expression);
   const name = declaration && front.program.isCore(declaration) && ts.isClassDeclaration(declaration) ? declaration.name?.text : "";
   if (!name || !BASES.includes(name)) throw front.refuse(node.name ?? node, "classMember");
-  if (node.typeParameters) throw front.refuse(node, "generic");
   if (name !== "BitField") return { name, word: null };
   const word = base?.typeArguments?.[0] && typeOfNode(front, base.typeArguments[0]);
   if (word?.kind !== "int" || word.signed || word.enum || word.domain) throw refuse.bitField(front.loc(base!), "its word has to be u8, u16, u32 or u64");
@@ -192,12 +218,6 @@ function addField(front: Front, struct: StructType, member: ts.ClassElement): vo
   const type = storageType(front, found.type);
   if (struct.union && holdsReference(type)) throw refuse.unionReference(front.loc(member));
   struct.fields.push({ name: found.name, type, offset: 0, loc: front.loc(member) });
-}
-
-/** In a union it could be made of any number. */
-function holdsReference(type: Type): boolean {
-  if (type.kind === "array") return holdsReference(type.element);
-  return type.kind === "ref" || (type.kind === "struct" && type.fields.some((field) => holdsReference(field.type)));
 }
 
 /** `name: Bit<N>` or `name: BitRange<High, Low, T>`. */

@@ -21,6 +21,11 @@ describe("a session", () => {
     [two, "import { LIMIT, Kind, Pair, next } from './one';\nexport function twice(p: Pair): u32 { return next(p, LIMIT) + next(p, u32(Kind.B)); }"],
     [main, "import { Pair } from './one';\nimport { twice } from './two';\nconst pair: Pair = zeroed();\n/** @entry */\nexport function run(x: u32): u32 { pair.b = x; return twice(pair); }"],
   ]);
+  const generic = path.resolve("generic.ts");
+  const types = path.resolve("types.ts");
+  texts.set(types, "export class Entry extends Struct { key: u32; }\nexport type Found = { ok: true; at: u32 } | { ok: false };\nexport function keyOf(e: Entry): u32 { return e.key; }");
+  texts.set(generic, "import { Found } from './types';\nexport class Box<T, N extends number> extends Struct { items: FixedArray<T, N>; n: u32; last(): T { return this.items[this.n % this.items.length]; } }\nexport function find<T extends number>(list: Slice<T>, x: T): Found { for (let i: u32 = 0; i < list.length; i++) if (list[i] === x) return { ok: true, at: i }; return { ok: false }; }\nfunction fill(t: FixedArray<u8, 4>): void { for (let i: u32 = 0; i < t.length; i++) t[i] = wrapU8(i * 3); }\nexport const TABLE: FixedArray<u8, 4> = filled(fill);");
+  texts.set(two, "import { LIMIT, Kind, Pair, next } from './one';\nimport { Box, find, TABLE } from './generic';\nimport { Entry, keyOf } from './types';\nconst box: Box<Entry, 3> = zeroed();\nconst numbers: FixedArray<u16, 5> = zeroed();\nexport function twice(p: Pair): u32 { const f = find(sliceOf(numbers), 7); const at = f.ok ? f.at : keyOf(box.last()); return next(p, LIMIT) + next(p, u32(Kind.B)) + at + u32(TABLE[1]); }");
   const edits: [what: string, file: string, from: string, to: string][] = [
     ["the body of a function that others call", one, "p.a += n;", "\n p.a = n * n; store32(addressOf(n), 1);"],
     ["a mistake in a body", one, "count++;", "count += 1n;"],
@@ -32,6 +37,15 @@ describe("a session", () => {
     ["its repair", one, "p: Pair, n: u64", "p: Pair, n: u32"],
     ["a comment", two, "export function", "/** Two steps. */\nexport function"],
     ["the entry", main, "pair.b = x;", "pair.b = x + 1;"],
+    ["the body of a generic function", generic, "return { ok: true, at: i }", "return { ok: true, at: i + 1 }"],
+    ["another instance", two, "find(sliceOf(numbers), 7)", "find(sliceOf(TABLE), 7)"],
+    ["a method of a generic class", generic, "this.n % this", "(this.n + 1) % this"],
+    ["a type argument", types, "key: u32;", "reserved: u32; key: u32;"],
+    ["a mistake in an instance", generic, "list[i] === x", "list[i] === i"],
+    ["its repair", generic, "list[i] === i", "list[i] === x"],
+    ["a record", types, "| { ok: false }", "| { ok: false; why: u8 }"],
+    ["what makes it again", generic, "return { ok: false }", "return { ok: false, why: 3 }"],
+    ["what a table is computed by", generic, "i * 3", "i * 5"],
     ["recursion", one, "count++;", "count++; next(p, n);"],
     ["no recursion", one, "count++; next(p, n);", "count++;"],
   ];
