@@ -10,10 +10,9 @@ import { compile } from "../../compiler/compile.ts";
 import { emitC } from "../../compiler/emit-c/program.ts";
 import type { DialectValue } from "../../compiler/emit-js/load.ts";
 import { reportAll } from "../../compiler/report.ts";
-import { type Call, runC, runNode } from "./both.ts";
+import { ALL_C, type Call, harness, runC, runNode } from "./worlds.ts";
 
 const FOLDER = fileURLToPath(new URL("fixtures/constructs", import.meta.url));
-const COMPILERS: [name: string, ...flags: string[]][] = [["gcc", "-O0"], ["gcc", "-O2"], ["clang", "-O2"]];
 
 /** `// name(1, 2n, true) → 3` */
 function expectations(source: string): { call: Call; result: string }[] {
@@ -37,14 +36,15 @@ describe.each(fs.readdirSync(FOLDER).filter((name) => name.endsWith(".ts")))("%s
     return program;
   };
 
-  test("gives what it says, in Node and in C", () => {
+  test("gives what it says, in Node and in C", async () => {
     const program = compiled();
     const cases = expectations(source);
     const calls = cases.map((one) => one.call);
     const results = cases.map((one) => one.result);
     expect(results.length).toBeGreaterThan(0);
     expect(runNode(program, calls)).toEqual(results);
-    for (const [compiler, ...flags] of COMPILERS) expect(runC(emitC(program), program, calls, flags, compiler), compiler).toEqual(results);
+    const code = `${emitC(program)}\n${harness(program, calls)}`;
+    for (const world of ALL_C) expect(await runC(code, world), world.compiler).toEqual(results);
   }, 60_000);
 
   test("has this C", async () => {

@@ -96,7 +96,7 @@ __attribute__((unused)) static const uint32_t trapOffsets[] = {
   284, // 7
   327,
 };
-static inline const char *trapText(uint32_t site) {
+__attribute__((unused)) static const char *trapText(uint32_t site) {
   return trapBlob + trapOffsets[site < 8 ? site : 8];
 }
 

@@ -82,7 +82,7 @@ __attribute__((unused)) static const uint32_t trapOffsets[] = {
   161, // 4
   201,
 };
-static inline const char *trapText(uint32_t site) {
+__attribute__((unused)) static const char *trapText(uint32_t site) {
   return trapBlob + trapOffsets[site < 5 ? site : 5];
 }
 

@@ -72,7 +72,7 @@ __attribute__((unused)) static const uint32_t trapOffsets[] = {
   414, // 10
   457,
 };
-static inline const char *trapText(uint32_t site) {
+__attribute__((unused)) static const char *trapText(uint32_t site) {
   return trapBlob + trapOffsets[site < 11 ? site : 11];
 }
 

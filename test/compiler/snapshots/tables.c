@@ -24,7 +24,7 @@ __attribute__((unused)) static const char trapBlob[] =
 __attribute__((unused)) static const uint32_t trapOffsets[] = {
   0,
 };
-static inline const char *trapText(uint32_t site) {
+__attribute__((unused)) static const char *trapText(uint32_t site) {
   return trapBlob + trapOffsets[site < 0 ? site : 0];
 }
 
