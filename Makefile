@@ -4,7 +4,7 @@
 #   KERNEL    Debian package of both systems' kernels (linux-image-amd64; a suite may follow: linux-image-amd64/trixie)
 #   KERNEL1   that of the first system, KERNEL2 of the second
 #   CPUS      processors of the machine
-#   TARGET    the machine to run on: bochs; for demo also kvm, where QEMU/KVM gives its guests VT-x
+#   TARGET    the machine to run on: bochs; for demo also qemu (AMD-V, q35), or kvm, where QEMU/KVM gives its guests VT-x
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin

@@ -70,12 +70,14 @@ async function checkHypervisor({ machine, cpus, beneath }: Cycle): Promise<Check
 }
 
 async function checkKvm({ machine }: Cycle): Promise<Check> {
-  const name = "Debian's own kvm-intel runs a guest";
-  await run(machine, "modprobe kvm_intel", 240 * seconds);
+  const isAmd = (await machine.sh("grep -qw svm /proc/cpuinfo")).status === 0;
+  const driver = isAmd ? "kvm_amd" : "kvm_intel";
+  const name = `Debian's own ${driver.replace("_", "-")} runs a guest`;
+  await run(machine, `modprobe ${driver}`, 240 * seconds);
   const { status, output } = await machine.sh("kvm-guest", 120 * seconds);
   if (status !== 0) return { name, good: false, said: output.trim() };
   const { cpuids, ticksPerCpuid } = JSON.parse(output) as { cpuids: number; ticksPerCpuid: number };
-  const [module] = (await run(machine, "grep ^kvm_intel /proc/modules")).split(" ");
+  const [module] = (await run(machine, `grep ^${driver} /proc/modules`)).split(" ");
   return { name, good: true, said: `${module} is loaded; its guest executed ${grouped(cpuids)} CPUIDs at ${ticksPerCpuid} ticks each, and halted` };
 }
 

@@ -4,6 +4,7 @@ import { chosenKernels } from "../image/kernel.ts";
 import { buildDir } from "../image/paths.ts";
 import { UserError, fail } from "../image/tools.ts";
 import { startBochs } from "../test/machine/bochs.ts";
+import { startQemu } from "../test/machine/qemu.ts";
 import { buildInBackground } from "./build.ts";
 import { checkSurvivor } from "./checks.ts";
 import { runCycle } from "./cycle.ts";
@@ -30,6 +31,7 @@ const targets: Record<string, Target> = {
     start: startBochs,
     remark: "Bochs runs a REP instruction to its end before it is the next CPU's turn: while one OS moves megabytes at once, the other one's service waits.",
   },
+  qemu: { name: "QEMU", start: startQemu, remark: "QEMU's time-stamp counter counts nanoseconds of the host, not instructions: numbers vary with what else the host does." },
   kvm: { name: "QEMU/KVM", start: startKvm, missing: missingForKvm },
 };
 

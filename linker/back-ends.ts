@@ -12,4 +12,5 @@ export interface BackEnd {
 
 export const backEnds: BackEnd[] = [
   { name: "vmx", project: "vmm-src/tsconfig.json", leaves: ["exitStub", "nmiStub", "releaseNmiStub"], callees: [] },
+  { name: "svm", project: "vmm-src/tsconfig.svm.json", leaves: ["nmiStub"], callees: ["waitForNmi=56"] },
 ];

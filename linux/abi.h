@@ -120,7 +120,7 @@ struct us_instance_status {
 	us_u32 state, range_count;
 	us_u64 cpu_mask;
 	us_u64 start_tick, stop_tick;
-	us_u64 exits[US_EXIT_REASONS];		/* by basic exit reason */
+	us_u64 exits[US_EXIT_REASONS];		/* by reason: vmm-src/cpu/exit.ts */
 	struct us_memory_range range[US_MAX_RANGES];	/* RAM it holds */
 };
 
@@ -184,15 +184,16 @@ struct us_pauses {
 struct us_cpu_capability {
 	us_u32 online, reserved;
 	us_u64 cr4, feature_control, vmx[US_VMX_MSR_COUNT];	/* vmx[n]: MSR 0x480 + n */
+	us_u64 efer, vm_cr;			/* zero where CPUID says that there is no SVM */
 };
 struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[US_MAX_CPUS]; };
 
 /*
- * START fails with: EALREADY captured or attached · ENODEV no VMX, or a capability is missing ·
- * EOPNOTSUPP 5-level paging or no 1 GiB pages · E2BIG too many CPUs · EBUSY a CPU uses VMX already ·
+ * START fails with: EALREADY captured or attached · ENODEV neither VT-x nor AMD-V, or a capability is missing ·
+ * EOPNOTSUPP 5-level paging or no 1 GiB pages · E2BIG too many CPUs · EBUSY a CPU uses VT-x or AMD-V already ·
  * ENOEXEC no VMM image · EPROTO another ABI version · EINVAL impossible sizes or offsets ·
  * EBADMSG wrong checksum · EFBIG larger than a region can be · ENOMEM no contiguous region ·
- * EIO a VMX instruction failed. VANISH: ENODEV bare already · EBUSY another instance still runs ·
+ * EIO an instruction of VT-x or AMD-V failed. VANISH: ENODEV bare already · EBUSY another instance still runs ·
  * EIO a CPU stayed beneath. CALL: ENODEV bare · EINVAL not a call for user space.
  * STAGE: ENODEV bare · EINVAL not page aligned · EBUSY part of it is online · EFAULT not RAM.
  */

@@ -17,12 +17,24 @@
 
 struct processor {
 	u64 result;			/* of its last capture or release: enum us_error */
-	u64 cr4;
+	bool in_use;			/* VT-x or AMD-V, by somebody else */
 	u64 capture_ticks, release_ticks;
 	u32 number;			/* the VMM's for it: another kernel may count otherwise */
 	bool beneath;
 };
 static DEFINE_PER_CPU(struct processor, processor);
+
+#define MSR_VM_CR 0xc0010114
+
+bool us_has_vmx(void)
+{
+	return cpuid_ecx(1) & BIT(5);
+}
+
+bool us_has_svm(void)
+{
+	return cpuid_eax(0x80000000) >= 0x8000000a && cpuid_ecx(0x80000001) & BIT(2);
+}
 
 bool us_beneath(void)
 {
@@ -46,13 +58,25 @@ u32 us_cpu_count(void)
 	return count;
 }
 
+static u64 read_msr(u32 msr)
+{
+	u32 low, high;
+
+	return rdmsr_safe(msr, &low, &high) ? 0 : (u64)high << 32 | low;
+}
+
+static bool virtualization_in_use(void)
+{
+	return us_has_svm() ? read_msr(MSR_EFER) & EFER_SVME : __read_cr4() & X86_CR4_VMXE;
+}
+
 /* Runs on each CPU: where is it? */
 static void look(void *unused)
 {
 	struct processor *p = this_cpu_ptr(&processor);
 
-	p->cr4 = __read_cr4();
 	p->beneath = us_beneath();
+	p->in_use = !p->beneath && virtualization_in_use();
 	p->number = p->beneath ? cpuid_ecx(US_CPUID_SIGNATURE + 1) : 0;
 }
 
@@ -95,8 +119,8 @@ int us_capture_all(const struct us_region *region)
 
 	on_each_cpu(look, NULL, 1);
 	for_each_online_cpu(cpu) {
-		if (per_cpu(processor, cpu).cr4 & X86_CR4_VMXE) {
-			pr_err("CPU %u uses VMX already: unload kvm_intel\n", cpu);
+		if (per_cpu(processor, cpu).in_use) {
+			pr_err("CPU %u uses VT-x or AMD-V already: unload KVM's module\n", cpu);
 			return -EBUSY;
 		}
 	}
@@ -214,13 +238,6 @@ void us_pauses(struct us_pauses *pauses)
 	}
 }
 
-static u64 read_msr(u32 msr)
-{
-	u32 low, high;
-
-	return rdmsr_safe(msr, &low, &high) ? 0 : (u64)high << 32 | low;
-}
-
 /* Runs on each CPU. */
 static void read_capability(void *argument)
 {
@@ -232,7 +249,11 @@ static void read_capability(void *argument)
 		return;
 	mine->online = 1;
 	mine->cr4 = __read_cr4();
-	if (!(cpuid_ecx(1) & BIT(5)))
+	if (us_has_svm()) {
+		mine->efer = read_msr(MSR_EFER);
+		mine->vm_cr = read_msr(MSR_VM_CR);
+	}
+	if (!us_has_vmx())
 		return;
 	mine->feature_control = read_msr(MSR_IA32_FEAT_CTL);
 	for (i = 0; i < US_VMX_MSR_COUNT; i++)

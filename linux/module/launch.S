@@ -5,9 +5,11 @@
  * They lie in the module's own text because every CR3 of the kernel maps that at the same address, and so do
  * the launch tables and the VMM's release tables, whose upper half is the kernel's: whichever of them a CPU
  * comes back on, the next instruction is there. The first thing that it does then is to load the kernel's
- * CR3, which waits in RBX: neither VMX nor the VMM changes RBX, RBP or R12-R15.
+ * CR3, which waits in RBX: neither the processor nor the VMM changes RBX, RBP or R12-R15.
  */
 #include <linux/linkage.h>
+#include <asm/alternative.h>
+#include <asm/cpufeatures.h>
 #include <asm/ibt.h>
 #include <asm/nospec-branch.h>
 
@@ -69,7 +71,7 @@ SYM_FUNC_START(us_leave)
 	SAVE
 	mov	%rdi, %rax
 	mov	%cr3, %rbx
-	vmcall
+	ALTERNATIVE "vmcall", "vmmcall", X86_FEATURE_VMMCALL
 	mov	%rbx, %cr3
 	RESTORE
 	RET

@@ -64,8 +64,8 @@ static int check_image(const struct us_image_header *header, u64 size)
 
 static int check_machine(void)
 {
-	if (!(cpuid_ecx(1) & BIT(5))) {
-		pr_err("this CPU has no VMX\n");
+	if (!us_has_vmx() && !us_has_svm()) {
+		pr_err("this CPU has neither VT-x nor AMD-V\n");
 		return -ENODEV;
 	}
 	if (__read_cr4() & X86_CR4_LA57) {

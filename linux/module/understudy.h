@@ -11,6 +11,8 @@
 
 #include <linux/linkage.h>
 #include <linux/types.h>
+#include <asm/alternative.h>
+#include <asm/cpufeatures.h>
 #include "../abi.h"
 
 /* ---- launch.S ------------------------------------------------------------------- */
@@ -39,6 +41,9 @@ void us_region_free(struct us_region *region);
 
 /* ---- cpu.c ---------------------------------------------------------------------- */
 
+bool us_has_vmx(void);
+bool us_has_svm(void);
+
 bool us_beneath(void);			/* the VMM is beneath this CPU */
 u32 us_cpu_count(void);			/* possible CPUs that have a processor */
 int us_capture_all(const struct us_region *region);
@@ -56,7 +61,8 @@ static inline struct us_result us_hypercall(u64 number, u64 buffer, u64 length, 
 {
 	struct us_result r = { .result = number, .value = argument };
 
-	asm volatile("vmcall" : "+a" (r.result), "+d" (r.value) : "D" (buffer), "S" (length) : "memory", "cc");
+	asm volatile(ALTERNATIVE("vmcall", "vmmcall", X86_FEATURE_VMMCALL)
+		     : "+a" (r.result), "+d" (r.value) : "D" (buffer), "S" (length) : "memory", "cc");
 	return r;
 }
 

@@ -20,6 +20,8 @@
 #define CPUID_1_ECX_VMX (1u << 5)
 #define MSR_FEATURE_CONTROL 0x3au
 #define MSR_VMX_BASIC 0x480u
+#define MSR_EFER 0xc0000080u
+#define MSR_VM_CR 0xc0010114u
 
 struct capabilities {
 	unsigned count;
@@ -93,7 +95,12 @@ static void read_cpuid(struct capabilities *all)
 	add_number(all, cpuid(1, 0).ecx, "cpuid.1.ecx");
 	add_number(all, leaf.eax >= 7 ? cpuid(7, 0).ebx : 0, "cpuid.7.ebx");
 	add_number(all, leaf.eax >= 0xd ? cpuid(0xd, 1).eax : 0, "cpuid.d.1.eax");
+	add_number(all, cpuid(0x80000001, 0).ecx, "cpuid.80000001.ecx");
 	add_number(all, cpuid(0x80000001, 0).edx, "cpuid.80000001.edx");
+	if (shows_svm()) {
+		add_number(all, cpuid(0x8000000a, 0).ebx, "cpuid.8000000a.ebx");
+		add_number(all, cpuid(0x8000000a, 0).edx, "cpuid.8000000a.edx");
+	}
 	hypervisor_name(text);
 	if (*text)
 		add(all, "hypervisor", text);
@@ -125,7 +132,7 @@ static void read_kernel(struct capabilities *all)
 
 	if (read_line(online, sizeof(online), "/sys/devices/system/cpu/online"))
 		add_number(all, (uint64_t)__builtin_popcountll(parse_list(online)), "cpu.count");
-	if (read_number(&users, 10, "/sys/module/kvm_intel/refcnt"))
+	if (read_number(&users, 10, "/sys/module/%s/refcnt", shows_svm() ? "kvm_amd" : "kvm_intel"))
 		add_number(all, users, "kvm.users");
 	add_number(all, cpu_flag("la57") ? 5 : 4, "paging.levels");
 }
@@ -151,6 +158,11 @@ static bool read_by_module(struct capabilities *all, bool keep_module)
 		if (!its->online)
 			continue;
 		add_number(all, its->cr4, "cpu%u.cr4", cpu);
+		if (shows_svm()) {
+			add_number(all, its->efer, "cpu%u.msr.%x", cpu, MSR_EFER);
+			add_number(all, its->vm_cr, "cpu%u.msr.%x", cpu, MSR_VM_CR);
+			continue;
+		}
 		add_number(all, its->feature_control, "cpu%u.msr.%x", cpu, MSR_FEATURE_CONTROL);
 		for (unsigned i = 0; i < US_VMX_MSR_COUNT; i++)
 			add_number(all, its->vmx[i], "cpu%u.msr.%x", cpu, MSR_VMX_BASIC + i);
@@ -179,6 +191,14 @@ static bool read_by_msr_driver(struct capabilities *all)
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
 			return false;
+		if (shows_svm()) {
+			if (pread(fd, &value, sizeof(value), MSR_EFER) == sizeof(value))
+				add_number(all, value, "cpu%u.msr.%x", cpu, MSR_EFER);
+			if (pread(fd, &value, sizeof(value), MSR_VM_CR) == sizeof(value))
+				add_number(all, value, "cpu%u.msr.%x", cpu, MSR_VM_CR);
+			close(fd);
+			continue;
+		}
 		if (pread(fd, &value, sizeof(value), MSR_FEATURE_CONTROL) == sizeof(value))
 			add_number(all, value, "cpu%u.msr.%x", cpu, MSR_FEATURE_CONTROL);
 		for (unsigned i = 0; i < US_VMX_MSR_COUNT; i++)
@@ -196,7 +216,7 @@ struct capabilities *read_machine(bool keep_module)
 	all.count = 0;
 	read_cpuid(&all);
 	read_kernel(&all);
-	if (!(cpuid(1, 0).ecx & CPUID_1_ECX_VMX) || understudy_beneath())
+	if ((!(cpuid(1, 0).ecx & CPUID_1_ECX_VMX) && !shows_svm()) || understudy_beneath())
 		add(&all, "msr.source", "none");
 	else if (read_by_module(&all, keep_module))
 		add(&all, "msr.source", "module");

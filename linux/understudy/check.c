@@ -13,6 +13,9 @@
 
 #define CR4_LA57 (1ull << 12)
 #define CR4_VMXE (1ull << 13)
+#define EFER_SVME (1ull << 12)
+#define VM_CR_SVMDIS (1ull << 4)
+#define VM_CR_LOCK (1ull << 3)
 #define FEATURE_LOCKED 1ull
 #define FEATURE_VMX_OUTSIDE_SMX 4ull
 
@@ -34,6 +37,11 @@ static void miss(struct verdict *verdict, const char *code, const char *format, 
 static bool bit(const struct capabilities *machine, const char *key, unsigned number)
 {
 	return capability(machine, "%s", key) >> number & 1;
+}
+
+static bool has_svm(const struct capabilities *machine)
+{
+	return bit(machine, "cpuid.80000001.ecx", 2);
 }
 
 /* ---- what VT-x must offer ------------------------------------------------------- */
@@ -147,20 +155,51 @@ static void judge_vmx(const struct capabilities *machine, struct verdict *verdic
 			judge_need(machine, &instructions[i].need, verdict);
 }
 
+/* ---- what AMD-V must offer ------------------------------------------------------ */
+
+static void judge_svm(const struct capabilities *machine, struct verdict *verdict)
+{
+	const char *source = capability_text(machine, "msr.source");
+
+	/* AMD APM volume 2, 15.4 */
+	if (!bit(machine, "cpuid.8000000a.edx", 0))
+		miss(verdict, "npt", "AMD-V without nested paging: this CPU can't be captured");
+	if (capability(machine, "cpuid.8000000a.ebx") < 3)
+		miss(verdict, "asids", "AMD-V with fewer than 3 address space identifiers: this CPU can't be captured");
+	if (!source || strcmp(source, "none") == 0) {
+		miss(verdict, "no-msr", "AMD-V's details can't be read: run as root with understudy.ko or the msr module at hand");
+		return;
+	}
+	for (unsigned cpu = 0; cpu < US_MAX_CPUS; cpu++) {
+		uint64_t control = capability(machine, "cpu%u.msr.c0010114", cpu);
+
+		if (!(control & VM_CR_SVMDIS))
+			continue;
+		miss(verdict, "svm-locked", "AMD-V is %s in VM_CR (CPU %u): turn it on in the firmware's setup",
+		     control & VM_CR_LOCK ? "locked off" : "off", cpu);
+		return;
+	}
+}
+
 /* ---- everything ----------------------------------------------------------------- */
 
 static void judge_kvm(const struct capabilities *machine, struct verdict *verdict)
 {
 	uint64_t users = capability(machine, "kvm.users");
+	const char *module = has_svm(machine) ? "kvm_amd" : "kvm_intel";
 
 	for (unsigned cpu = 0; cpu < US_MAX_CPUS; cpu++) {
 		if (capability(machine, "cpu%u.cr4", cpu) & CR4_VMXE) {
 			miss(verdict, "kvm-in-use", "VT-x is in use (CR4.VMXE is set on CPU %u): stop its guests and unload kvm_intel", cpu);
 			return;
 		}
+		if (capability(machine, "cpu%u.msr.c0000080", cpu) & EFER_SVME) {
+			miss(verdict, "kvm-in-use", "AMD-V is in use (EFER.SVME is set on CPU %u): stop its guests and unload kvm_amd", cpu);
+			return;
+		}
 	}
 	if (users)
-		miss(verdict, "kvm-in-use", "KVM is in use (%llu users of kvm_intel): stop its guests", (unsigned long long)users);
+		miss(verdict, "kvm-in-use", "KVM is in use (%llu users of %s): stop its guests", (unsigned long long)users, module);
 }
 
 static bool five_levels(const struct capabilities *machine)
@@ -181,12 +220,17 @@ struct verdict judge(const struct capabilities *machine)
 		miss(&verdict, "captured", "captured already: an Understudy VMM is beneath this kernel: see understudy status");
 		return verdict;
 	}
-	if (!bit(machine, "cpuid.1.ecx", 5)) {
+	if (has_svm(machine)) {
+		judge_svm(machine, &verdict);
+		judge_kvm(machine, &verdict);
+	} else if (!bit(machine, "cpuid.1.ecx", 5)) {
 		if (hypervisor || bit(machine, "cpuid.1.ecx", 31))
-			miss(&verdict, "no-nesting", "beneath a hypervisor (%s) that shows no VT-x: turn nesting on there",
+			miss(&verdict, "no-nesting", "beneath a hypervisor (%s) that shows neither VT-x nor AMD-V: turn nesting on there",
 			     hypervisor ? hypervisor : "unnamed");
+		else if (vendor && strcmp(vendor, "AuthenticAMD") == 0)
+			miss(&verdict, "no-svm", "no AMD-V: CPUID does not show SVM");
 		else if (vendor && strcmp(vendor, "GenuineIntel") != 0)
-			miss(&verdict, "no-vmx", "no VT-x: an Intel CPU is needed, this one is %s", vendor);
+			miss(&verdict, "no-vmx", "no VT-x: an Intel or AMD CPU is needed, this one is %s", vendor);
 		else
 			miss(&verdict, "no-vmx", "no VT-x: CPUID does not show VMX");
 	} else {
@@ -254,7 +298,8 @@ int verb_check(char **arguments)
 	} else {
 		uint64_t cpus = capability(machine, "cpu.count");
 
-		printf("ready: %llu CPU%s with VT-x, EPT and unrestricted guest\n", (unsigned long long)cpus, cpus == 1 ? "" : "s");
+		printf("ready: %llu CPU%s with %s\n", (unsigned long long)cpus, cpus == 1 ? "" : "s",
+		       has_svm(machine) ? "AMD-V and nested paging" : "VT-x, EPT and unrestricted guest");
 	}
 	return verdict.count ? 1 : 0;
 }

@@ -8,7 +8,7 @@
 
 #define NAME_OF(array, index) ((index) < sizeof(array) / sizeof((array)[0]) && (array)[index] ? (array)[index] : NULL)
 
-/* Basic exit reasons: Intel SDM volume 3, appendix C. */
+/* Basic exit reasons: Intel SDM volume 3, appendix C. On AMD-V those of the same meaning, and those from 70 on. */
 const char *exit_reason_name(unsigned reason)
 {
 	static const char *const names[] = {
@@ -24,7 +24,7 @@ const char *exit_reason_name(unsigned reason)
 		[47] = "LDTR or TR", [48] = "EPT violation", [49] = "EPT misconfiguration", [50] = "INVEPT", [51] = "RDTSCP",
 		[52] = "preemption timer", [53] = "INVVPID", [54] = "WBINVD", [55] = "XSETBV", [56] = "APIC write",
 		[57] = "RDRAND", [58] = "INVPCID", [59] = "VMFUNC", [60] = "ENCLS", [61] = "RDSEED", [62] = "page log full",
-		[63] = "XSAVES", [64] = "XRSTORS", [67] = "UMWAIT", [68] = "TPAUSE",
+		[63] = "XSAVES", [64] = "XRSTORS", [67] = "UMWAIT", [68] = "TPAUSE", [70] = "instruction of AMD-V", [72] = "end of an NMI", [74] = "unknown exit",
 	};
 	static char unknown[32];
 

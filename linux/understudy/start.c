@@ -120,7 +120,7 @@ static const char *start_error(int error)
 	case ENODEV: return "the CPU lacks something that the VMM needs: see understudy check";
 	case EOPNOTSUPP: return "5-level paging is on, or 1 GiB pages are missing: see understudy check";
 	case E2BIG: return "this machine has too many CPUs";
-	case EBUSY: return "VT-x is in use: stop KVM's guests and unload kvm_intel";
+	case EBUSY: return "VT-x or AMD-V is in use: stop KVM's guests and unload kvm_intel or kvm_amd";
 	case ENOEXEC: return "the image is not a VMM";
 	case EPROTO: return "image and module differ in version: install matching ones";
 	case EINVAL: return "the image's header makes no sense: reinstall it";

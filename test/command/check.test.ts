@@ -51,6 +51,45 @@ const codes = (dump: string): string[] =>
 
 const without = (key: string, bit: number) => ({ [key]: (goodMachine[key] as bigint) & ~(1n << BigInt(bit)) });
 
+/** A CPU of AMD's that has all that the VMM needs. */
+const amdMachine: Dump = {
+  "cpuid.vendor": "AuthenticAMD",
+  "cpuid.1.ecx": 0,
+  "cpuid.80000001.ecx": low(2),
+  "cpuid.80000001.edx": low(26, 27, 29),
+  "cpuid.8000000a.ebx": 16,
+  "cpuid.8000000a.edx": low(0),
+  "cpu.count": 2,
+  "paging.levels": 4,
+  "msr.source": "module",
+  "cpu0.cr4": 0x3506e0, "cpu0.msr.c0000080": 0xd01, "cpu0.msr.c0010114": 0,
+  "cpu1.cr4": 0x3506e0, "cpu1.msr.c0000080": 0xd01, "cpu1.msr.c0010114": 0,
+};
+
+describe("check of an AMD machine", () => {
+  const amd = (changes: Parameters<typeof machine>[0] = {}): string => machine({ ...Object.fromEntries(Object.keys(goodMachine).map((key) => [key, undefined])), ...amdMachine, ...changes });
+
+  it("is content with one that has everything", () => {
+    expect(check(amd())).toEqual({ exitCode: 0, output: "ready: 2 CPUs with AMD-V and nested paging\n", errors: "" });
+  });
+
+  it.each([
+    { why: "no nested paging", changes: { "cpuid.8000000a.edx": 0 }, says: "AMD-V without nested paging: this CPU can't be captured" },
+    { why: "too few ASIDs", changes: { "cpuid.8000000a.ebx": 2 }, says: "AMD-V with fewer than 3 address space identifiers: this CPU can't be captured" },
+    { why: "AMD-V locked off", changes: { "cpu1.msr.c0010114": 0x18 }, says: "AMD-V is locked off in VM_CR (CPU 1): turn it on in the firmware's setup" },
+    { why: "AMD-V off", changes: { "cpu0.msr.c0010114": 0x10 }, says: "AMD-V is off in VM_CR (CPU 0): turn it on in the firmware's setup" },
+    { why: "an SVM that is in use", changes: { "cpu1.msr.c0000080": 0x1d01 }, says: "AMD-V is in use (EFER.SVME is set on CPU 1): stop its guests and unload kvm_amd" },
+    { why: "KVM's guests", changes: { "kvm.users": 1 }, says: "KVM is in use (1 users of kvm_amd): stop its guests" },
+    { why: "no 1 GiB pages", changes: { "cpuid.80000001.edx": 0 }, says: "no 1 GiB pages (pdpe1gb): this CPU can't be captured" },
+    { why: "5-level paging", changes: { "paging.levels": 5 }, says: "5-level paging is on: boot with no5lvl" },
+    { why: "MSRs that can't be read", changes: { "msr.source": "none" }, says: "AMD-V's details can't be read: run as root with understudy.ko or the msr module at hand" },
+    { why: "being captured already", changes: { hypervisor: "Understudy" }, says: "captured already: an Understudy VMM is beneath this kernel: see understudy status" },
+  ])("refuses $why in one line", ({ changes, says }) => {
+    const run = check(amd(changes));
+    expect([run.exitCode, complaints(run), run.output]).toEqual([1, [says], ""]);
+  });
+});
+
 describe("check", () => {
   it("is content with a machine that has everything", () => {
     expect(check(machine())).toEqual({
@@ -75,13 +114,14 @@ describe("check", () => {
     { why: "no VT-x", changes: { "cpuid.1.ecx": 0 }, says: "no VT-x: CPUID does not show VMX" },
     {
       why: "another maker's CPU",
-      changes: { "cpuid.1.ecx": 0, "cpuid.vendor": "AuthenticAMD" },
-      says: "no VT-x: an Intel CPU is needed, this one is AuthenticAMD",
+      changes: { "cpuid.1.ecx": 0, "cpuid.vendor": "CentaurHauls" },
+      says: "no VT-x: an Intel or AMD CPU is needed, this one is CentaurHauls",
     },
+    { why: "an AMD CPU without AMD-V", changes: { "cpuid.1.ecx": 0, "cpuid.vendor": "AuthenticAMD" }, says: "no AMD-V: CPUID does not show SVM" },
     {
       why: "a hypervisor that does not nest",
       changes: { "cpuid.1.ecx": low(31), hypervisor: "Microsoft Hv" },
-      says: "beneath a hypervisor (Microsoft Hv) that shows no VT-x: turn nesting on there",
+      says: "beneath a hypervisor (Microsoft Hv) that shows neither VT-x nor AMD-V: turn nesting on there",
     },
     {
       why: "being captured already",

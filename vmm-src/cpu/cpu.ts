@@ -89,12 +89,17 @@ export class Cpu extends Struct {
   sipiVector: u32;
   /** Set when a guarded guest's own INIT is on its way: any other is left over from an order. */
   guestInit: u32;
-  reserved: u32;
+  /** On AMD-V: vector of a guest's SIPI that is on its way, with bit 8 set; 0 for none. */
+  guestSipi: u32;
   cr4AtCapture: u64;
+  /** On AMD-V: signals that were sent and not yet seen. */
+  signals: u32;
+  reserved: u32;
 }
-assertLayout<Cpu>(64, { vcpu: 16 });
+assertLayout<Cpu>(72, { vcpu: 16 });
 export const NO_VECTOR: u32 = 0xffffffff;
 
+/** @asm */
 export const cpus: FixedArray<Cpu, 32> = zeroed(64);
 /** One per instance and processor. */
 export const vcpus: FixedArray<FixedArray<Vcpu, 32>, 2> = zeroed(64);

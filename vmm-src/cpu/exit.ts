@@ -21,14 +21,14 @@ export enum Exit {
   TIMER = 52,
   XSETBV = 55,
   /** An instruction that is #UD as long as virtualization is off. */
-  UNDEFINED = 64,
+  UNDEFINED = 70,
   /** One that is #GP where firmware has turned virtualization off. */
-  REFUSED = 65,
+  REFUSED = 71,
   /** The processor's own business, dealt with already. */
-  DONE = 66,
+  DONE = 72,
   /** The processor did not accept the guest's state. */
-  ENTRY_FAILURE = 67,
-  UNKNOWN = 68,
+  ENTRY_FAILURE = 73,
+  UNKNOWN = 74,
 }
 
 /** An I/O instruction. */

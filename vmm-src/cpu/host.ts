@@ -61,26 +61,19 @@ const INTERRUPT_STACK_CPU: u64 = 2032n;
 const interruptStacks: FixedArray<FixedArray<InterruptStack, 2>, 32> = zeroed(64);
 
 /** 16-byte gates (SDM Vol. 3A, figure 7-8). */
-class Gate extends Struct { low: u64; high: u64 }
+export class Gate extends Struct { low: u64; high: u64 }
 const idt: FixedArray<Gate, 256> = zeroed(64);
 const GATE_INTERRUPT: u64 = 0x8e0000000000n;
 const VECTOR_MACHINE_CHECK: u32 = 18;
 const FIRST_INTERRUPT: u32 = 32;
 
-/** While a release puts the kernel's tables back (release.asm in boot/): NMI only, on whatever stack is loaded. */
-const releaseIdt: FixedArray<Gate, 3> = zeroed(64);
-/** @asm */
-export const releaseIdtr: TableRegister = zeroed(16);
-const RELEASE_IDT_LIMIT: u16 = 47;
-
 const STACK_SIZE: u64 = 8192n;
 /** @asm */
 export const stacks: FixedArray<FixedArray<u8, 8192>, 32> = zeroed(4096);
 
-/** Entry stubs in boot/interrupts.asm. */
+/** Entry stubs in boot/interrupts.asm and nmi.asm. */
 declare function exceptionStubs(): HostVirtual;
 declare function nmiStub(): HostVirtual;
-declare function releaseNmiStub(): HostVirtual;
 declare function interruptStub(): HostVirtual;
 const EXCEPTION_STUB_SIZE: u64 = 16n;
 
@@ -103,6 +96,30 @@ export function hostIdt(): HostVirtual {
 /** The top of a processor's VMM stack, 16-byte aligned. */
 export function stackTop(cpu: u32): HostVirtual {
   return addressOf(stacks[cpu]) + STACK_SIZE;
+}
+
+/**
+ * What boot/svm/exit.asm loads before the first entry; on VT-x the VMCS says it.
+ * @asm
+ */
+export class HostState extends Struct {
+  gdtr: FixedArray<u8, 16>;
+  idtr: FixedArray<u8, 16>;
+  cr3: u64;
+}
+assertLayout<HostState>(40, { idtr: 16, cr3: 32 });
+/** @asm */
+export const hostState: HostState = zeroed(16);
+const GDT_LIMIT: u16 = 47;
+const IDT_LIMIT: u16 = 4095;
+
+/** Fills `hostState`. One GDT serves every processor where no interrupt has a stack of its own. */
+export function fillHostState(): void {
+  store16(addressOf(hostState.gdtr), GDT_LIMIT);
+  store64(addressOf(hostState.gdtr) + 2n, hostGdt(0));
+  store16(addressOf(hostState.idtr), IDT_LIMIT);
+  store64(addressOf(hostState.idtr) + 2n, hostIdt());
+  hostState.cr3 = hostCr3();
 }
 
 /** Page tables of the VMM. */
@@ -137,7 +154,8 @@ export function buildTransition(guestCr3: HostPhysical): void {
   for (let i: u32 = 256; i < 512; i++) transitionPml4[i] = guest[i];
 }
 
-function setGate(gate: Gate, stub: HostVirtual, stack: u64): void {
+/** An interrupt gate; `stack` is one of the TSS's interrupt stacks, or 0. */
+export function setGate(gate: Gate, stub: HostVirtual, stack: u64): void {
   gate.low = (stub & 0xffffn) | (u64(HOST_CS) << 16n) | (stack << 32n) | GATE_INTERRUPT | (((stub >> 16n) & 0xffffn) << 48n);
   gate.high = stub >> 32n;
 }
@@ -152,9 +170,6 @@ export function buildIdtSlice(slice: u32): void {
       setGate(gate, exceptionStubs() + u64(vector) * EXCEPTION_STUB_SIZE, vector === VECTOR_MACHINE_CHECK ? MACHINE_CHECK_STACK : 0n);
     } else setGate(gate, interruptStub(), 0n);
   }
-  setGate(releaseIdt[VECTOR_NMI], releaseNmiStub(), 0n);
-  releaseIdtr.limit = RELEASE_IDT_LIMIT;
-  releaseIdtr.base = addressOf(releaseIdt);
 }
 
 /** GDT, TSS and interrupt stacks of one processor. */

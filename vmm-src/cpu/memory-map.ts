@@ -7,13 +7,9 @@
  * ever allocated elsewhere.
  */
 import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PageTable, SIZE_1G, SIZE_2M, SIZE_512G } from '../machine/registers.ts';
+import { MAP_ALL } from './permissions.ts';
 import { TABLE_BITS, fitsOnePage, pageBits, pointerTo } from '#processor/page-format.ts';
 
-/** What an instance may do with a page. Nothing is written or executed that may not be read. */
-export const MAP_READ: u64 = 1n;
-export const MAP_WRITE: u64 = 2n;
-export const MAP_EXECUTE: u64 = 4n;
-export const MAP_ALL: u64 = 7n;
 /** Set in an entry that maps something, in every format. */
 const PRESENT: u64 = 1n;
 

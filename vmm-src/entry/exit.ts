@@ -9,7 +9,7 @@ import { Command, Cpu, RAX, RBX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { isX2apic } from '../cpu/local-apic.ts';
 import { finishOrder, hasOrder, takeOrder } from '../cpu/kick.ts';
 import { Exit } from '../cpu/exit.ts';
-import { failureDetail, failureReason, isCpuidExit, sipiVector, takeExit, takeSignal, touchedAddress } from '#processor/exits.ts';
+import { failureDetail, failureReason, isCpuidExit, passNmi, sipiVector, takeExit, takeSignal, touchedAddress } from '#processor/exits.ts';
 import { advance, guestCpl, guestCr4, guestRip, injectGp, injectUd } from '#processor/guest.ts';
 import { readVirtualizationMsr, writeVirtualizationMsr } from '#processor/msrs.ts';
 import { waitForSignal, waitsHere } from '#processor/signal.ts';
@@ -146,9 +146,9 @@ function obeyOrder(vcpu: Vcpu): boolean {
 /** An INIT of the guest's own: its processor waits for the SIPI. */
 function handleInit(vcpu: Vcpu): void {
   const cpu = cpuOf(vcpu);
+  const announced = atomicExchange(cpu.guestInit, 0) !== 0;
   // A guarded guest's INITs are announced; another one is left over from an order that was carried out without it.
-  if (instanceOf(vcpu.instance).apicGuarded && atomicExchange(cpu.guestInit, 0) === 0) return;
-  if (hasJustStarted(vcpu, cpu)) return;
+  if ((instanceOf(vcpu.instance).apicGuarded && !announced) || hasJustStarted(vcpu, cpu)) return;
   waitForSipi(vcpu, cpu);
   record(EventType.CPU_WAITING, vcpu.instance, cpu.index, 0n, 0n);
 }
@@ -160,15 +160,19 @@ function handleSipi(vcpu: Vcpu, vector: u64): void {
   record(EventType.CPU_STARTED, vcpu.instance, cpu.index, vector, 0n);
 }
 
+/** A signal: another processor's order, or the guest's own INIT, SIPI or NMI. */
+function handleSignal(vcpu: Vcpu, exit: Exit): void {
+  if (obeyOrder(vcpu)) return;
+  const own = exit === Exit.NMI ? takeSignal(vcpu) : exit;
+  if (own === Exit.INIT) handleInit(vcpu);
+  else if (own === Exit.SIPI) handleSipi(vcpu, sipiVector(vcpu));
+  else passNmi(vcpu);
+}
+
 /** Handles every exit but CPUID, some of which may have interrupted the delivery of an event. */
 function handleOther(vcpu: Vcpu, exit: Exit): void {
   switch (exit) {
-    case Exit.INIT:
-      if (!obeyOrder(vcpu)) handleInit(vcpu);
-      break;
-    case Exit.SIPI:
-      if (!obeyOrder(vcpu)) handleSipi(vcpu, sipiVector(vcpu));
-      break;
+    case Exit.INIT: case Exit.SIPI: case Exit.NMI: handleSignal(vcpu, exit); break;
     case Exit.HYPERCALL: handleHypercall(vcpu); break;
     case Exit.MEMORY: handleMemoryExit(vcpu, touchedAddress(vcpu)); break;
     case Exit.IO: handleIo(vcpu); break;
@@ -189,7 +193,7 @@ function handleOther(vcpu: Vcpu, exit: Exit): void {
 }
 
 function isSignal(exit: Exit): boolean {
-  return exit === Exit.INIT || exit === Exit.SIPI;
+  return exit === Exit.INIT || exit === Exit.SIPI || exit === Exit.NMI;
 }
 
 /**
@@ -207,7 +211,7 @@ export function handleRareExit(vcpu: Vcpu): Vcpu {
   let next = carried(cpu);
   while (waitsHere(cpu)) {
     waitForSignal(cpu);
-    handleOther(next, takeSignal(next));
+    handleSignal(next, Exit.NMI);
     next = carried(cpu);
   }
   return next;

@@ -7,9 +7,8 @@ import { BootRequest, EventType, InstanceState, MAX_CPUS, ResourceKind, Result }
 import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
-import {
-  MAP_ALL, MAP_EXECUTE, MAP_READ, MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, unmapRange,
-} from '../cpu/memory-map.ts';
+import { MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, unmapRange } from '../cpu/memory-map.ts';
+import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { trapMsrWrite } from '#processor/bitmaps.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { resetHpet } from '../devices/hpet.ts';

@@ -13,7 +13,7 @@ import { IDENTITY_STEPS, mapIdentityStep, resetMap } from '../cpu/memory-map.ts'
 import { checkCapability } from '#processor/capability.ts';
 import { captureState, turnOff, turnOn } from '#processor/capture.ts';
 import { guestCr3 } from '#processor/guest.ts';
-import { releaseCpu } from '#processor/release.ts';
+import { prepareRelease, releaseCpu } from '#processor/release.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { retire } from '#processor/vcpu.ts';
 import { scanPci } from '../devices/pci-config.ts';
@@ -83,6 +83,7 @@ export function prepare(step: u32): Result {
   else if (step < STEP_LAST) mapIdentityStep(FIRST, step - STEP_IDENTITY);
   else {
     protectImage();
+    prepareRelease();
     hideRegion(FIRST);
     openPorts(FIRST);
     guardMsrs(FIRST);

@@ -10,7 +10,8 @@ import {
   IA32_MTRR_FIX4K_C0000, IA32_MTRR_FIX64K_00000, IA32_MTRR_PHYSBASE0, X2APIC_MSR_BASE,
 } from '../machine/msr.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
-import { MAP_ALL, MAP_EXECUTE, MAP_READ, mapIdentical, unmapRange } from '../cpu/memory-map.ts';
+import { mapIdentical, unmapRange } from '../cpu/memory-map.ts';
+import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { trapAllPorts, trapMsrWrite, trapPorts } from '#processor/bitmaps.ts';
 import { guardVendorMsrs, guardVirtualizationMsrs, isVendorMsr } from '#processor/msrs.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';

@@ -5,7 +5,8 @@
  */
 import { EventType, StopReason } from '../abi.ts';
 import { Vcpu, cpuOf } from '../cpu/cpu.ts';
-import { MAP_ALL, isBeyondIdentity, mapIdentical, mapTablesFree } from '../cpu/memory-map.ts';
+import { isBeyondIdentity, mapIdentical, mapTablesFree } from '../cpu/memory-map.ts';
+import { MAP_ALL } from '../cpu/permissions.ts';
 import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '#processor/guest.ts';
 import { lock, unlock } from '../cpu/kick.ts';
 import { readApic } from '../cpu/local-apic.ts';

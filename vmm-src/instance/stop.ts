@@ -6,7 +6,8 @@ import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, Sto
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, lock, orderSwitch, unlock } from '../cpu/kick.ts';
 import { markBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
-import { MAP_ALL, mapIdentical, resetMap } from '../cpu/memory-map.ts';
+import { mapIdentical, resetMap } from '../cpu/memory-map.ts';
+import { MAP_ALL } from '../cpu/permissions.ts';
 import { retire } from '#processor/vcpu.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { startVcpu } from '#processor/start.ts';

@@ -15,10 +15,14 @@ export const APIC_ICR_HIGH: u32 = 0x310;
 export const APIC_LVT_TIMER: u32 = 0x320;
 export const APIC_LVT_ERROR: u32 = 0x370;
 export const APIC_INITIAL_COUNT: u32 = 0x380;
+export const APIC_CURRENT_COUNT: u32 = 0x390;
+export const APIC_DIVIDE: u32 = 0x3e0;
+export const DIVIDE_BY_1: u32 = 0xb;
 
 export const SVR_RESET: u32 = 0xff;
 export const SVR_ENABLE: u32 = 0x100;
 export const LVT_MASKED: u32 = 0x10000;
+export const LVT_PERIODIC: u32 = 0x20000;
 
 /** ICR low word. */
 export const ICR_VECTOR: u32 = 0xff;

@@ -47,6 +47,8 @@ US_INLINE void xsetbv(uint32_t index, uint64_t value)
 US_CONTROL_REGISTER(Cr0, "cr0")
 US_CONTROL_REGISTER(Cr3, "cr3")
 US_CONTROL_REGISTER(Cr4, "cr4")
+US_CONTROL_REGISTER(Cr2, "cr2")
+US_CONTROL_REGISTER(Dr6, "db6")
 US_CONTROL_REGISTER(Dr7, "db7")
 
 US_INLINE void storeGdt(struct TableRegister *out) { __asm__ volatile("sgdt %0" : "=m"(*(uint8_t(*)[10])(void *)out)); }
@@ -125,6 +127,11 @@ US_INLINE void invvpid(uint16_t vpid)
 	__asm__ volatile("invvpid %0, %1" : : "m"(descriptor), "r"(1ul) : "cc", "memory");
 }
 
+US_INLINE void stgi(void) { __asm__ volatile("stgi" : : : "memory"); }
+US_INLINE void clgi(void) { __asm__ volatile("clgi" : : : "memory"); }
+US_INLINE void vmsave(uint64_t vmcb) { __asm__ volatile("vmsave" : : "a"(vmcb) : "memory"); }
+US_INLINE void vmload(uint64_t vmcb) { __asm__ volatile("vmload" : : "a"(vmcb) : "memory"); }
+
 US_INLINE void writebackInvalidate(void) { __asm__ volatile("wbinvd" : : : "memory"); }
 US_INLINE void pause(void) { __asm__ volatile("pause" : : : "memory"); }
 US_INLINE void acceptInterrupts(void) { __asm__ volatile("sti; nop; nop; cli" : : : "memory"); }
@@ -154,6 +161,7 @@ _Noreturn US_INLINE void haltForever(void)
 struct ReleaseState;
 _Noreturn void leaveVmm(struct ReleaseState *state);
 uint64_t exitStub(void);
+void waitForNmi(void);
 uint64_t exceptionStubs(void);
 uint64_t nmiStub(void);
 uint64_t releaseNmiStub(void);

@@ -19,9 +19,13 @@ export declare function xsetbv(index: u32, value: u64): void;
 
 export declare function readCr0(): u64;
 export declare function writeCr0(value: u64): void;
+export declare function readCr2(): u64;
 export declare function readCr3(): u64;
 export declare function readCr4(): u64;
 export declare function writeCr4(value: u64): void;
+export declare function writeCr2(value: u64): void;
+export declare function readDr6(): u64;
+export declare function writeDr6(value: u64): void;
 export declare function readDr7(): u64;
 export declare function writeDr7(value: u64): void;
 
@@ -59,6 +63,12 @@ export declare function vmwrite(field: u32, value: u64): void;
 export declare function invept(eptPointer: u64): void;
 /** Single-context INVVPID (type 1). */
 export declare function invvpid(vpid: u16): void;
+
+/** AMD-V (APM Vol. 3): global interrupt flag set and clear; what VMRUN leaves in the processor, from and to a VMCB. */
+export declare function stgi(): void;
+export declare function clgi(): void;
+export declare function vmsave(vmcb: HostPhysical): void;
+export declare function vmload(vmcb: HostPhysical): void;
 
 export declare function writebackInvalidate(): void;
 /** Spin-loop hint. */

@@ -24,6 +24,9 @@ export const IA32_VMX_TRUE_EXIT_CTLS: u32 = 0x48f;
 export const IA32_VMX_TRUE_ENTRY_CTLS: u32 = 0x490;
 export const X2APIC_MSR_BASE: u32 = 0x800;
 export const IA32_EFER: u32 = 0xc0000080;
+/** AMD's (APM Vol. 2, 15.30). */
+export const VM_CR: u32 = 0xc0010114;
+export const VM_HSAVE_PA: u32 = 0xc0010117;
 export const IA32_FS_BASE: u32 = 0xc0000100;
 export const IA32_GS_BASE: u32 = 0xc0000101;
 
@@ -32,9 +35,21 @@ export const APIC_BASE_BSP: u64 = 0x100n;
 export const APIC_BASE_X2APIC: u64 = 0x400n;
 export const APIC_BASE_ENABLE: u64 = 0x800n;
 
-/** IA32_EFER (SDM Vol. 3A, 2.2.1). */
+/** IA32_EFER (SDM Vol. 3A, 2.2.1; APM Vol. 2, 3.1.7). */
+export const EFER_SCE: u64 = 1n;
 export const EFER_LME: u64 = 0x100n;
 export const EFER_LMA: u64 = 0x400n;
+export const EFER_NXE: u64 = 0x800n;
+export const EFER_SVME: u64 = 0x1000n;
+export const EFER_FFXSR: u64 = 0x4000n;
+export const EFER_TCE: u64 = 0x8000n;
+export const EFER_AUTOMATIC_IBRS: u64 = 0x200000n;
+
+/** VM_CR (APM Vol. 2, 15.30.1). */
+export const VM_CR_SVMDIS: u64 = 0x10n;
+
+/** IA32_PAT after RESET (SDM Vol. 3A, 13.12.4). */
+export const PAT_RESET: u64 = 0x0007040600070406n;
 
 /** IA32_FEATURE_CONTROL (SDM Vol. 3C, 25.7). */
 export const FEATURE_CONTROL_LOCKED: u64 = 1n;

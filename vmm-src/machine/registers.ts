@@ -24,11 +24,16 @@ export const CR4_OSXSAVE: u64 = 0x40000n;
 export const RFLAGS_RESERVED1: u64 = 2n;
 export const RFLAGS_TF: u64 = 0x100n;
 
+/** DR6 (SDM Vol. 3B, 18.2.3). */
+export const DR6_RESET: u64 = 0xffff0ff0n;
+export const DR6_BS: u64 = 0x4000n;
+
 /** DR7 and IA32_DEBUGCTL (SDM Vol. 3B, 18.2 and 18.4). */
 export const DR7_RESET: u64 = 0x400n;
 export const DEBUGCTL_BTF: u64 = 2n;
 
 /** Exception vectors (SDM Vol. 3A, 7.3.1). */
+export const VECTOR_DB: u32 = 1;
 export const VECTOR_NMI: u32 = 2;
 export const VECTOR_UD: u32 = 6;
 export const VECTOR_GP: u32 = 13;

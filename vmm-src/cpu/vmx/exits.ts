@@ -84,7 +84,10 @@ export function readIoExit(_vcpu: Vcpu, out: IoExit): void {
   out.isString = (qualification & IO_STRING) !== 0n;
 }
 
-/** What a signal that ended waitForSignal was for; on VT-x nobody waits there. */
+/** What an NMI exit was for: on VT-x the guest takes its NMIs itself, so there is none. */
 export function takeSignal(_vcpu: Vcpu): Exit {
-  return Exit.DONE;
+  return Exit.NMI;
 }
+
+/** Hands an NMI that was for the guest to it. */
+export function passNmi(_vcpu: Vcpu): void {}

@@ -5,15 +5,15 @@
  * the kernel's own module.
  */
 import { CpuState } from '../../abi.ts';
-import { vmread, vmxoff, writeDr7, writeMsr } from '../../machine/intrinsics.ts';
+import { TableRegister, vmread, vmxoff, writeDr7, writeMsr } from '../../machine/intrinsics.ts';
 import {
   IA32_DEBUGCTL, IA32_EFER, IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP,
 } from '../../machine/msr.ts';
-import { CR4_VMXE } from '../../machine/registers.ts';
+import { CR4_VMXE, VECTOR_NMI } from '../../machine/registers.ts';
 import { Vmcs } from '../../machine/vmcs.ts';
 import { Cpu, RAX, RDX, Vcpu } from '../cpu.ts';
 import { undeliveredNmis } from './guest.ts';
-import { transitionPml4 } from '../host.ts';
+import { Gate, setGate, transitionPml4 } from '../host.ts';
 import { retire } from './vcpu.ts';
 
 /**
@@ -47,6 +47,20 @@ export class ReleaseState extends Struct {
 }
 assertLayout<ReleaseState>(152);
 const states: FixedArray<ReleaseState, 32> = zeroed(64);
+
+/** While boot/vmx/release.asm puts the kernel's tables back: NMI only, on whatever stack is loaded. */
+const releaseIdt: FixedArray<Gate, 3> = zeroed(64);
+/** @asm */
+export const releaseIdtr: TableRegister = zeroed(16);
+const RELEASE_IDT_LIMIT: u16 = 47;
+declare function releaseNmiStub(): HostVirtual;
+
+/** Once, before the first release. */
+export function prepareRelease(): void {
+  setGate(releaseIdt[VECTOR_NMI], releaseNmiStub(), 0n);
+  releaseIdtr.limit = RELEASE_IDT_LIMIT;
+  releaseIdtr.base = addressOf(releaseIdt);
+}
 
 /** In boot/vmx/release.asm; does not return. */
 declare function leaveVmm(state: ReleaseState): never;

@@ -1,0 +1,157 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type Server, type Socket, createServer } from "node:net";
+import { join } from "node:path";
+import { buildDir } from "../../image/paths.ts";
+import { getQemu } from "../../image/qemu.ts";
+import { Console, type ShellResult } from "./console.ts";
+import { Monitor } from "./monitor.ts";
+
+export interface QemuOptions {
+  /** A bootable disk image: the project's ISO is one. */
+  iso: string;
+  /** Processors; 1 unless told. */
+  cpus?: number;
+  /** 1024 unless told. */
+  memoryMiB?: number;
+  /** Names the machine's folder, build/machines/NAME; two machines at a time need two names. */
+  name: string;
+  /** QEMU's processor model and flags. */
+  cpu?: string;
+  /** More of QEMU's arguments. */
+  args?: string[];
+}
+
+/**
+ * Everything that TCG emulates of a processor, AMD's SVM with nested paging included. It sets CPUID's hypervisor bit,
+ * unless told not to: to a kernel this is then a bare machine, as it is for the VMM. 5-level paging is refused so far.
+ */
+const defaultCpu = "max,-la57,-hypervisor";
+
+const tail = (file: string, lines: number) =>
+  existsSync(file) ? readFileSync(file, "latin1").trimEnd().split("\n").slice(-lines).join("\n") : "";
+
+/** What only the VMM's panic or QEMU itself says. */
+const troubles = /understudy: panic|qemu-system|error:|Segmentation/i;
+
+/** A q35 machine that QEMU emulates (TCG). Its first serial port is at our hand; its second writes to a file. */
+export class QemuMachine {
+  readonly com1Log: string;
+  readonly com2Log: string;
+  /** QEMU's own word, and ours to it: devices plugged in and out. */
+  monitor!: Monitor;
+  /** The connection to the first serial port, for those who put it on a terminal. */
+  socket!: Socket;
+  private readonly dir: string;
+  private readonly qemuLog: string;
+  private console!: Console;
+  private child!: ChildProcess;
+  private readonly servers: Server[] = [];
+  private died: string | undefined;
+
+  constructor(private readonly options: Required<QemuOptions>) {
+    this.dir = join(buildDir, "machines", options.name);
+    rmSync(this.dir, { recursive: true, force: true });
+    mkdirSync(this.dir, { recursive: true });
+    this.com1Log = join(this.dir, "com1.log");
+    this.com2Log = join(this.dir, "com2.log");
+    this.qemuLog = join(this.dir, "qemu.log");
+    for (const log of [this.com1Log, this.com2Log]) writeFileSync(log, "");
+  }
+
+  /** The process, for those who measure. */
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  /** What QEMU complained of, and what the VMM said when it stopped for good. */
+  get troubles(): string[] {
+    return [this.qemuLog, this.com1Log].flatMap((file) => readFileSync(file, "latin1").split("\n")).filter((line) => troubles.test(line));
+  }
+
+  expect(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
+    return this.console.expect(pattern, timeoutMs);
+  }
+
+  send(text: string): Promise<void> {
+    return this.console.send(text);
+  }
+
+  /** Runs a command in the shell at the first serial port. */
+  sh(command: string, timeoutMs?: number): Promise<ShellResult> {
+    return this.console.sh(command, timeoutMs);
+  }
+
+  /** Finds whichever shell has the first serial port now; returns its host name. */
+  sync(timeoutMs?: number): Promise<string> {
+    return this.console.sync(timeoutMs);
+  }
+
+  async start(): Promise<void> {
+    const { iso } = this.options;
+    if (!existsSync(iso)) throw new Error(`${iso} does not exist (make iso makes it)`);
+    const [serial, monitor] = await Promise.all([this.listen(), this.listen()]);
+    this.spawn(serial.port, monitor.port);
+    const ended = new Promise<never>((_, reject) => {
+      this.child.once("exit", () => reject(new Error(`QEMU did not start: ${tail(this.qemuLog, 8)}`)));
+      this.child.once("error", reject);
+    });
+    ended.catch(() => {});
+    this.socket = await Promise.race([serial.connected, ended]);
+    this.console = new Console(this.socket, this.com1Log, () => this.explain());
+    this.child.once("exit", (code, signal) => {
+      this.died ??= `QEMU ended (${signal ?? `status ${code}`})`;
+      this.console.ended(this.died);
+    });
+    this.monitor = new Monitor(await Promise.race([monitor.connected, ended]));
+    await Promise.race([this.monitor.ready(), ended]);
+  }
+
+  /** Ends the machine at once. */
+  async stop(): Promise<void> {
+    this.died ??= "the machine was stopped";
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      const gone = new Promise((resolve) => this.child.once("exit", resolve));
+      this.child.kill("SIGKILL");
+      await gone;
+    }
+    this.socket?.destroy();
+    for (const server of this.servers) server.close();
+  }
+
+  /** QEMU connects to us: so the port is ours before anyone else can take it. */
+  private async listen(): Promise<{ port: number; connected: Promise<Socket> }> {
+    let accept: (socket: Socket) => void;
+    const connected = new Promise<Socket>((resolve) => (accept = resolve));
+    const server = createServer((socket) => accept(socket.setNoDelay()));
+    this.servers.push(server);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return { port: (server.address() as { port: number }).port, connected };
+  }
+
+  private spawn(serial: number, monitor: number): void {
+    const { iso, cpus, memoryMiB, cpu, args } = this.options;
+    const qemu = getQemu();
+    const log = openSync(this.qemuLog, "w");
+    const command = [
+      ...qemu.command,
+      "-machine", "q35", "-accel", "tcg", "-cpu", cpu, "-smp", String(cpus), "-m", String(memoryMiB),
+      "-drive", `file=${iso},format=raw,if=ide,snapshot=on`, "-nic", "none", "-display", "none", "-no-reboot",
+      "-serial", `tcp:127.0.0.1:${serial}`, "-serial", `file:${this.com2Log}`, "-qmp", `tcp:127.0.0.1:${monitor}`,
+      ...args,
+    ];
+    // setpriv ends it with us, even if we get no chance to.
+    this.child = spawn("setpriv", ["--pdeathsig", "KILL", ...command], { stdio: ["ignore", log, log], cwd: this.dir, env: { ...process.env, ...qemu.env } });
+  }
+
+  private explain(): string {
+    return `\n--- end of ${this.com1Log}\n${tail(this.com1Log, 25)}\n--- end of ${this.qemuLog}\n${tail(this.qemuLog, 8)}`;
+  }
+}
+
+/** Starts a machine. It may still be in its BIOS when this returns: `machine.expect(/os1# /)` waits for the shell. */
+export async function startQemu(options: QemuOptions): Promise<QemuMachine> {
+  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, cpu: defaultCpu, args: [], ...options });
+  await machine.start();
+  return machine;
+}

@@ -1,0 +1,83 @@
+/** MSRs in which AMD-V shows, and AMD's own that reach beyond an instance (APM Vol. 2, appendix A). */
+import { Vcpu, RAX, RDX } from '../cpu.ts';
+import { CpuidResult, cpuid } from '../../machine/intrinsics.ts';
+import {
+  EFER_AUTOMATIC_IBRS, EFER_FFXSR, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, EFER_SVME, EFER_TCE, IA32_EFER, VM_CR, VM_HSAVE_PA,
+} from '../../machine/msr.ts';
+import { CR0_PG } from '../../machine/registers.ts';
+import { trapMsrRead, trapMsrWrite } from './bitmaps.ts';
+import { vmcbOf } from './vcpu.ts';
+
+/** Memory layout of the whole node: SYSCFG, IORRs, TOP_MEM, TOP_MEM2; the microcode loader; where SMM is. */
+const NODE_MSRS: FixedArray<u32, 11> = [
+  0xc0010010, 0xc0010016, 0xc0010017, 0xc0010018, 0xc0010019, 0xc001001a, 0xc001001d, 0xc0010020, 0xc0010111, 0xc0010112, 0xc0010113,
+];
+
+const EXTENDED_FEATURES: u32 = 0x80000001;
+const ECX_TCE: u32 = 0x20000;
+const EDX_NX: u32 = 0x100000;
+const EDX_FFXSR: u32 = 0x2000000;
+const EXTENDED_FEATURES_2: u32 = 0x80000021;
+const LARGEST_EXTENDED: u32 = 0x80000000;
+const EAX_AUTOMATIC_IBRS: u32 = 0x100;
+
+/** Guards what an instance must never set by itself, and what would show it SVM in use. */
+export function guardVirtualizationMsrs(instance: u32): void {
+  trapMsrRead(instance, IA32_EFER, true);
+  trapMsrWrite(instance, IA32_EFER, true);
+  trapMsrWrite(instance, VM_CR, true);
+  trapMsrRead(instance, VM_HSAVE_PA, true);
+  trapMsrWrite(instance, VM_HSAVE_PA, true);
+}
+
+/** Guards what reaches beyond the instance, or not. */
+export function guardVendorMsrs(instance: u32, guard: boolean): void {
+  for (let i: u32 = 0; i < NODE_MSRS.length; i++) trapMsrWrite(instance, NODE_MSRS[i], guard);
+}
+
+/** Whether guardVendorMsrs guards an MSR. */
+export function isVendorMsr(index: u32): boolean {
+  for (let i: u32 = 0; i < NODE_MSRS.length; i++) {
+    if (NODE_MSRS[i] === index) return true;
+  }
+  return false;
+}
+
+/** Reads an MSR that exits because virtualization shows in it; false if it is none. */
+export function readVirtualizationMsr(vcpu: Vcpu, index: u32): boolean {
+  let value: u64 = 0n;
+  if (index === IA32_EFER) value = vmcbOf(vcpu).efer & ~EFER_SVME;
+  else if (index !== VM_HSAVE_PA) return false;
+  vcpu.registers[RAX] = value & 0xffffffffn;
+  vcpu.registers[RDX] = value >> 32n;
+  return true;
+}
+
+/** Bits of EFER that this processor lets software set. */
+function eferBits(): u64 {
+  const leaf: CpuidResult = zeroed();
+  let bits: u64 = EFER_SCE | EFER_LME | EFER_LMA;
+  cpuid(EXTENDED_FEATURES, 0, leaf);
+  if ((leaf.edx & EDX_NX) !== 0) bits |= EFER_NXE;
+  if ((leaf.edx & EDX_FFXSR) !== 0) bits |= EFER_FFXSR;
+  if ((leaf.ecx & ECX_TCE) !== 0) bits |= EFER_TCE;
+  cpuid(LARGEST_EXTENDED, 0, leaf);
+  if (leaf.eax < EXTENDED_FEATURES_2) return bits;
+  cpuid(EXTENDED_FEATURES_2, 0, leaf);
+  return (leaf.eax & EAX_AUTOMATIC_IBRS) !== 0 ? bits | EFER_AUTOMATIC_IBRS : bits;
+}
+
+/** EFER.SVME stays set for the VMM and is refused to the guest, as where firmware has locked SVM off. */
+function writeEfer(vcpu: Vcpu, value: u64): boolean {
+  const vmcb = vmcbOf(vcpu);
+  if ((value & ~eferBits()) !== 0n) return false;
+  if ((vmcb.cr0 & CR0_PG) !== 0n && ((value ^ vmcb.efer) & EFER_LME) !== 0n) return false;
+  vmcb.efer = (value & ~EFER_LMA) | (vmcb.efer & EFER_LMA) | EFER_SVME;
+  return true;
+}
+
+/** Writes one: true if done, with the instruction still to be stepped over. Where SVM is locked off, nobody relies on VM_CR and VM_HSAVE_PA. */
+export function writeVirtualizationMsr(vcpu: Vcpu, index: u32, value: u64): boolean {
+  if (index === IA32_EFER) return writeEfer(vcpu, value);
+  return index === VM_CR || index === VM_HSAVE_PA;
+}
