@@ -110,7 +110,9 @@ function setMonitorTrap(on: boolean): void {
 /**
  * Hands an NMI that arrived in the VMM to the guest. When another event already
  * waits for the next entry, or STI or MOV SS blocks it, it follows one instruction
- * boundary later.
+ * boundary later; and so it does behind a debug exception, such as the trap of a
+ * single-stepped CPUID, which an entry that injects an NMI would drop (SDM Vol. 3C,
+ * 27.7.3).
  * Called by the exit stub with every VM entry that finds Cpu.nmiCount set.
  * @entry
  */
@@ -121,7 +123,8 @@ export function deliverNmi(vcpu: Vcpu): void {
   if (cpu.state !== CpuState.RUNNING) return;
   const isBusy = (vmread(Vmcs.VM_ENTRY_INTERRUPTION_INFO) & u64(INTERRUPTION_VALID)) !== 0n;
   const isBlocked = (vmread(Vmcs.GUEST_INTERRUPTIBILITY) & BLOCKING_BY_STI_OR_MOV_SS) !== 0n;
-  if (!isBusy && !isBlocked) {
+  const hasTrap = vmread(Vmcs.GUEST_PENDING_DEBUG) !== 0n;
+  if (!isBusy && !isBlocked && !hasTrap) {
     vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_NMI | VECTOR_NMI));
     return;
   }
