@@ -10,7 +10,7 @@ export interface IntType {
   readonly kind: "int";
   readonly bits: 8 | 16 | 32 | 64;
   readonly signed: boolean;
-  /** An address newtype: only a check, u64 in the output. */
+  /** A newtype: only a check, the plain integer in the output. */
   readonly domain?: string;
   readonly enum?: EnumDecl;
 }
@@ -33,6 +33,8 @@ export interface StructType {
   readonly name: string;
   cName: string;
   readonly packed: boolean;
+  /** Least alignment, as its class asks for; 1 if it does not. */
+  readonly aligned: number;
   /** All fields lie at its start. */
   readonly union: boolean;
   readonly asm: boolean;

@@ -33,7 +33,7 @@ export function alignOf(type: Type): number {
 export function layOut(struct: StructType): void {
   if (struct.union) return layOutUnion(struct);
   let offset = 0;
-  let align = 1;
+  let align = struct.aligned;
   for (const field of struct.fields) {
     const fieldAlign = struct.packed ? 1 : alignOf(field.type);
     const gap = paddingTo(offset, fieldAlign);

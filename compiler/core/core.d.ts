@@ -38,6 +38,12 @@ type i32 = number & { readonly __w?: 'i32' };
 type u64 = bigint & { readonly __w?: 'u64' };
 type i64 = bigint & { readonly __w?: 'i64' };
 
+/** A size or offset in memory. */
+type usize = u64;
+
+/** An integer that does not mix with others of its width: `type FrameNumber = Newtype<u64, "FrameNumber">`. The plain one becomes it and back. */
+type Newtype<T extends number | bigint, Name extends string> = T & { readonly __a?: Name };
+
 /** A physical address of the machine. */
 type HostPhysical = u64 & { readonly __a?: 'HostPhysical' };
 /** An address that can be dereferenced. Memory is mapped at its own address, so a HostPhysical is one too. */
@@ -69,6 +75,9 @@ declare function wrapI64(value: number | bigint): i64;
 declare abstract class Struct { private readonly __struct: never }
 /** Base of a struct without padding and with alignment 1. */
 declare abstract class Packed extends Struct { private readonly __packed: never }
+
+/** Base of a struct that lies at multiples of `N` bytes, a power of two. */
+declare abstract class Aligned<N extends number> extends Struct { private readonly __aligned: N }
 
 /** Base of a struct whose fields all lie at its start. */
 declare abstract class Union extends Struct { private readonly __union: never }

@@ -96,7 +96,8 @@ function emitStruct(out: Writer, struct: StructType): void {
     out.indented(fields);
     out.line("};");
   });
-  out.line(struct.packed ? "} __attribute__((packed));" : "};");
+  const attribute = struct.packed ? " __attribute__((packed))" : struct.aligned > 1 ? ` __attribute__((aligned(${struct.aligned})))` : "";
+  out.line(`}${attribute};`);
   const offsets = struct.fields.map((field: Field) => `offsetof(struct ${struct.cName}, ${printable(field.name)}) == ${field.offset}`);
   const checks = [`sizeof(struct ${struct.cName}) == ${struct.size}`, ...offsets];
   for (const check of checks) out.line(`_Static_assert(${check}, "layout");`);

@@ -13,6 +13,7 @@ import { isRecordDeclaration, recordOf, startsAsZeroes } from "./records.ts";
 
 const NAMED: Record<string, IntType> = {
   ...INTS,
+  usize: INTS.u64,
   HostVirtual: HOST_VIRTUAL,
   HostPhysical: { ...INTS.u64, domain: "HostPhysical" },
   GuestPhysical: { ...INTS.u64, domain: "GuestPhysical" },
@@ -105,9 +106,20 @@ function reference(front: Front, node: ts.TypeReferenceNode): Type {
 function coreType(front: Front, node: ts.TypeReferenceNode, name: string): Type {
   if (name === "FixedArray") return fixedArray(front, node);
   if (name === "Slice" && node.typeArguments?.length === 1) return sliceType(front, storageType(front, node.typeArguments[0]!));
+  if (name === "Newtype") return newtype(front, node);
   const named = NAMED[name];
   if (!named) throw refuse.notAType(front.loc(node), name);
   return named;
+}
+
+/** `Newtype<u64, "FrameNumber">`: an integer that does not mix with others of its width that have another name. */
+function newtype(front: Front, node: ts.TypeReferenceNode): Type {
+  const [base, name] = node.typeArguments ?? [];
+  const type = base && typeOfNode(front, base);
+  if (type?.kind !== "int" || type.domain || type.enum || !name || !ts.isLiteralTypeNode(name) || !ts.isStringLiteral(name.literal)) {
+    throw refuse.notAType(front.loc(node), node.getText());
+  }
+  return { ...type, domain: name.literal.text };
 }
 
 /** What a type parameter stands for in the instance that is being made. */
@@ -151,7 +163,7 @@ export function structOf(front: Front, node: ts.ClassDeclaration, args: readonly
     const name = instanceName(node.name?.text ?? "", args);
     const loc = front.loc(node.name ?? node);
     const struct: StructType = {
-      kind: "struct", name, cName: name, packed: base.name === "Packed", union: base.name === "Union", asm: hasTag(node, "asm"), loc,
+      kind: "struct", name, cName: name, packed: base.name === "Packed", aligned: base.aligned, union: base.name === "Union", asm: hasTag(node, "asm"), loc,
       fields: base.word ? [{ name: "bits", type: base.word, offset: 0, loc }] : [], bitFields: new Map(),
       methods: new Map(), instance: args.length > 0, size: 0, align: 1,
     };
@@ -188,18 +200,27 @@ export function complete(front: Front, type: Type): Type {
   return type;
 }
 
-const BASES = ["Struct", "Packed", "Union", "BitField"];
+const BASES = ["Struct", "Packed", "Aligned", "Union", "BitField"];
+
+interface StructBase { readonly name: string; readonly aligned: number; readonly word: IntType | null }
 
 /** What a struct extends; `word` is the type of the one that has bit fields. */
-function baseOf(front: Front, node: ts.ClassDeclaration): { name: string; word: IntType | null } {
+function baseOf(front: Front, node: ts.ClassDeclaration): StructBase {
   const base = node.heritageClauses?.length === 1 ? node.heritageClauses[0]!.types[0] : undefined;
   const declaration = base && front.declarationOf(base.expression);
   const name = declaration && front.program.isCore(declaration) && ts.isClassDeclaration(declaration) ? declaration.name?.text : "";
   if (!name || !BASES.includes(name)) throw front.refuse(node.name ?? node, "classMember");
-  if (name !== "BitField") return { name, word: null };
+  if (name === "Aligned") return { name, aligned: alignmentOf(front, base!), word: null };
+  if (name !== "BitField") return { name, aligned: 1, word: null };
   const word = base?.typeArguments?.[0] && typeOfNode(front, base.typeArguments[0]);
   if (word?.kind !== "int" || word.signed || word.enum || word.domain) throw refuse.bitField(front.loc(base!), "its word has to be u8, u16, u32 or u64");
-  return { name, word };
+  return { name, aligned: 1, word };
+}
+
+function alignmentOf(front: Front, base: ts.ExpressionWithTypeArguments): number {
+  const bytes = base.typeArguments?.[0] ? typeConstant(front, base.typeArguments[0]) : null;
+  if (bytes === null || bytes < 1 || (bytes & (bytes - 1)) !== 0) throw refuse.alignment(front.loc(base));
+  return bytes;
 }
 
 /** A plain property with a type; null for a stray semicolon. */
