@@ -10,6 +10,7 @@ import { emitC } from "./emit-c/program.ts";
 import { explain } from "./explain.ts";
 import { reportAll, reportJson } from "./report.ts";
 import { type Calls, StackError, callsOf, describeStack, proveStack } from "./stack.ts";
+import { describe } from "./source.ts";
 import { watch } from "./watch.ts";
 
 const RUNTIME = fileURLToPath(new URL("./emit-c/runtime.h", import.meta.url));
@@ -73,6 +74,20 @@ cli.command("check")
   .option("--json", "errors as JSON on standard output, for editors")
   .option("--watch", "again after each change")
   .action((entries: string[], options: CheckOptions) => compileAnd(entries, options, () => {}));
+
+cli.command("fix")
+  .description("rewrite the sources where an error has one mechanical remedy, and report the others")
+  .argument("<entry...>", "entry modules")
+  .action(async (entries: string[]) => {
+    const { fix } = await import("./frontend/fix.ts"); // with a second TypeScript, which takes a while to load
+    let compiled = compile({ entries }, "entries");
+    for (let fixed = fix(compiled.errors); fixed.length > 0; fixed = fix(compiled.errors)) {
+      for (const { code, loc, message } of fixed) process.stdout.write(`${describe(loc)}: fixed: ${message} [${code}]\n`);
+      compiled = compile({ entries }, "entries"); // what was hidden behind the fixed ones
+    }
+    if (compiled.errors.length > 0) process.stderr.write(reportAll(compiled.errors));
+    process.exitCode = compiled.errors.length > 0 ? 1 : 0;
+  });
 
 cli.command("explain")
   .description("print the reference entry of a diagnostic")

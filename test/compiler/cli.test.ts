@@ -86,6 +86,49 @@ describe("the command line", () => {
     ]);
   }, 30_000);
 
+  test("fixes what has one remedy, and leaves choices to the author", () => {
+    const file = path.join(dir, "main.ts");
+    const source = [
+      "class Entry extends Struct {",
+      "  key: u8;",
+      "  value: u32;",
+      "  used: boolean;",
+      "}",
+      "const entry: Entry = zeroed();",
+      "/** @entry */",
+      "export function f(a: u8, b: u32, w: u64): u32 {",
+      "  var sum = b + a;",
+      "  if (sum == 3 && (a | 1) >>> 1 != 0) sum = a;",
+      "  if (w > 5) return entry.value;",
+      "  while (sum) sum--;",
+      "  a = b;",
+      "  return sum;",
+      "}",
+    ];
+    const fixed = [
+      "class Entry extends Struct {",
+      "  key: u8;",
+      "  reserved: FixedArray<u8, 3>;",
+      "  value: u32;",
+      "  used: boolean;",
+      "  reserved2: FixedArray<u8, 3>;",
+      ...source.slice(4, 8),
+      "  let sum = b + u32(a);",
+      "  if (sum === 3 && (a | 1) >> 1 !== 0) sum = u32(a);",
+      "  if (w > 5n) return entry.value;",
+      "  while (sum !== 0) sum--;",
+      "  a = b;",
+      "  return sum;",
+      "}",
+    ];
+    fs.writeFileSync(file, source.join("\n"));
+    const { status, stdout, stderr } = spawnSync(process.execPath, [...CLI, "fix", file], { encoding: "utf8" });
+    expect(stderr).toContain("u32 where u8 is needed [US2002]");
+    expect(stderr).toContain("1 error\n");
+    expect(fs.readFileSync(file, "utf8").split("\n")).toEqual(fixed);
+    expect([status, stdout.match(/\bfixed\b/g)?.length]).toEqual([1, 10]);
+  }, 60_000);
+
   test("watches: errors after a change, C after the next", async () => {
     const file = path.join(dir, "main.ts");
     const text = (type: string): string => `/** @entry */\nexport function f(a: ${type}): u32 { return a; }\n`;
