@@ -273,10 +273,10 @@ describe("an NMI that arrives in the VMM", () => {
     vmm.write(0, "GUEST_RFLAGS", flags | 0x100n);
     arrive();
     vmm.exit(0, Reason.CPUID, { length: 2 });
-    expect([vmm.injected[0], vmm.read(0, "GUEST_PENDING_DEBUG"), vmm.read(0, "PROCESSOR_BASED_CONTROLS") & 0x8000000n]).toEqual([null, 0x4000n, 0x8000000n]);
-    // The trap has been delivered: its handler runs without the flag.
+    const [DB, BS] = [0x80000301n, 0x4000n];
+    expect([vmm.injected[0], vmm.machine.processors[0]!.dr6 & BS, vmm.read(0, "PROCESSOR_BASED_CONTROLS") & 0x8000000n]).toEqual([DB, BS, 0x8000000n]);
+    // Its handler runs without the flag.
     vmm.write(0, "GUEST_RFLAGS", flags);
-    vmm.write(0, "GUEST_PENDING_DEBUG", 0n);
     vmm.exit(0, Reason.MONITOR_TRAP_FLAG, { length: 0 });
     expect([vmm.injected[0], vmm.vcpu(0).nmiPending]).toEqual([0x80000202n, 0]);
   });

@@ -31,6 +31,7 @@ export class Processor {
   cr0 = 0x8005_0033n;
   cr3 = 0x100_0000n;
   cr4 = 0x17_06f0n;
+  dr6 = 0xffff0ff0n;
   dr7 = 0x400n;
   xcr0 = 7n;
   /** As Linux has them: __KERNEL_CS, __KERNEL_DS for SS, its TSS. */
@@ -166,6 +167,8 @@ export class Machine {
         if (this.now.vmxRegion !== null && (value & CR4_VMXE) === 0n) throw new Fault("#GP: CR4.VMXE is cleared in VMX operation");
         this.now.cr4 = value;
       },
+      readDr6: () => this.now.dr6,
+      writeDr6: (value: bigint) => { this.now.dr6 = value; },
       readDr7: () => this.now.dr7,
       writeDr7: (value: bigint) => { this.now.dr7 = value; },
       storeGdt: (out: bigint) => storeTable(out, this.now.gdtr),

@@ -26,10 +26,13 @@ export const RFLAGS_TF: u64 = 0x100n;
 
 /** DR6 (SDM Vol. 3B, 18.2.3). */
 export const DR6_RESET: u64 = 0xffff0ff0n;
+export const DR6_BREAKPOINTS: u64 = 0xfn;
 export const DR6_BS: u64 = 0x4000n;
 
 /** DR7 and IA32_DEBUGCTL (SDM Vol. 3B, 18.2 and 18.4). */
 export const DR7_RESET: u64 = 0x400n;
+export const DR7_GD: u64 = 0x2000n;
+export const DEBUGCTL_LBR: u64 = 1n;
 export const DEBUGCTL_BTF: u64 = 2n;
 
 /** Exception vectors (SDM Vol. 3A, 7.3.1). */

@@ -166,7 +166,8 @@ export const ENTRY_LOAD_EFER: u32 = 0x8000;
 export const ACTIVITY_ACTIVE: u64 = 0n;
 export const ACTIVITY_WAIT_FOR_SIPI: u64 = 3n;
 export const BLOCKING_BY_STI_OR_MOV_SS: u64 = 3n;
-/** Pending debug exceptions: single step. */
+/** Pending debug exceptions: a breakpoint that DR7 enables, a single step. */
+export const PENDING_DEBUG_ENABLED: u64 = 0x1000n;
 export const PENDING_DEBUG_BS: u64 = 0x4000n;
 
 /** VM-entry interruption information (26.8.3). */

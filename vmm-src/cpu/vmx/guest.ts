@@ -5,14 +5,15 @@
  */
 import { CpuState } from '../../abi.ts';
 import { Cpu, RSP, Vcpu, cpuOf } from '../cpu.ts';
-import { invept, invvpid, readMsr, vmread, vmwrite } from '../../machine/intrinsics.ts';
+import { invept, invvpid, readDr6, readMsr, vmread, vmwrite, writeDr6 } from '../../machine/intrinsics.ts';
 import {
   CR0_CD, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_WP, CR3_PCID, CR4_CET, CR4_LA57, CR4_PAE, CR4_PCIDE, CR4_VMXE,
-  DEBUGCTL_BTF, RFLAGS_TF, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
+  DEBUGCTL_BTF, DEBUGCTL_LBR, DR6_BREAKPOINTS, DR6_BS, DR7_GD, RFLAGS_TF, VECTOR_DB, VECTOR_GP, VECTOR_NMI, VECTOR_UD,
+} from '../../machine/registers.ts';
 import { EFER_LMA, EFER_LME, IA32_VMX_CR4_FIXED1 } from '../../machine/msr.ts';
 import {
   BLOCKING_BY_STI_OR_MOV_SS, ENTRY_IA32E_GUEST, INTERRUPTION_DELIVER_CODE, INTERRUPTION_REINJECT, INTERRUPTION_TYPE_EXCEPTION,
-  INTERRUPTION_TYPE_NMI, INTERRUPTION_VALID, PENDING_DEBUG_BS, PROCESSOR_MONITOR_TRAP_FLAG,
+  INTERRUPTION_TYPE_NMI, INTERRUPTION_VALID, PENDING_DEBUG_BS, PENDING_DEBUG_ENABLED, PROCESSOR_MONITOR_TRAP_FLAG,
   RIGHTS_LONG_MODE, Vmcs,
 } from '../../machine/vmcs.ts';
 import { mapPointer } from '../memory-map.ts';
@@ -108,11 +109,27 @@ function setMonitorTrap(on: boolean): void {
 }
 
 /**
+ * Injects the debug exception that the guest's next entry would deliver by itself,
+ * such as the trap of a single-stepped CPUID; false if there is none. What delivery
+ * does besides, injection leaves to us (SDM Vol. 3C, 27.6.1): DR6, DR7.GD and
+ * DEBUGCTL.LBR.
+ */
+function injectPendingTrap(): boolean {
+  const pending = vmread(Vmcs.GUEST_PENDING_DEBUG);
+  if ((pending & (PENDING_DEBUG_BS | PENDING_DEBUG_ENABLED)) === 0n) return false;
+  writeDr6(readDr6() | (pending & (DR6_BREAKPOINTS | DR6_BS)));
+  vmwrite(Vmcs.GUEST_DR7, vmread(Vmcs.GUEST_DR7) & ~DR7_GD);
+  vmwrite(Vmcs.GUEST_DEBUGCTL, vmread(Vmcs.GUEST_DEBUGCTL) & ~DEBUGCTL_LBR);
+  vmwrite(Vmcs.GUEST_PENDING_DEBUG, 0n);
+  injectException(VECTOR_DB, false);
+  return true;
+}
+
+/**
  * Hands an NMI that arrived in the VMM to the guest. When another event already
  * waits for the next entry, or STI or MOV SS blocks it, it follows one instruction
- * boundary later; and so it does behind a debug exception, such as the trap of a
- * single-stepped CPUID, which an entry that injects an NMI would drop (SDM Vol. 3C,
- * 27.7.3).
+ * boundary later; and so it does behind a debug exception, which an entry that
+ * injects an NMI would drop.
  * Called by the exit stub with every VM entry that finds Cpu.nmiCount set.
  * @entry
  */
@@ -123,8 +140,7 @@ export function deliverNmi(vcpu: Vcpu): void {
   if (cpu.state !== CpuState.RUNNING) return;
   const isBusy = (vmread(Vmcs.VM_ENTRY_INTERRUPTION_INFO) & u64(INTERRUPTION_VALID)) !== 0n;
   const isBlocked = (vmread(Vmcs.GUEST_INTERRUPTIBILITY) & BLOCKING_BY_STI_OR_MOV_SS) !== 0n;
-  const hasTrap = vmread(Vmcs.GUEST_PENDING_DEBUG) !== 0n;
-  if (!isBusy && !isBlocked && !hasTrap) {
+  if (!isBusy && !isBlocked && !injectPendingTrap()) {
     vmwrite(Vmcs.VM_ENTRY_INTERRUPTION_INFO, u64(INTERRUPTION_VALID | INTERRUPTION_TYPE_NMI | VECTOR_NMI));
     return;
   }
