@@ -126,6 +126,7 @@ struct us_instance_status {
 
 struct us_cpu_status { us_u32 apic_id, instance, state, reserved; us_u64 exits; };
 
+#define US_SHIELDED 254	/* as a function's instance: plugged in since the capture, no instance sees it */
 struct us_function_status { us_u16 bdf, instance; us_u32 id, class_code, reserved; };	/* bdf: bus<<8|device<<3|function; id: device<<16|vendor */
 
 struct us_status {
@@ -151,6 +152,7 @@ enum us_event_type {
 	US_EVENT_CPU_WAITING = 10,	/* INIT */
 	US_EVENT_CPU_STARTED = 11,	/* a: SIPI vector */
 	US_EVENT_REVOKED = 12,		/* as granted */
+	US_EVENT_DISCOVERED = 13,	/* a: bdf, b: id of a PCI function that was plugged in */
 };
 enum us_stop_reason { US_STOP_POWEROFF = 1, US_STOP_RESET = 2, US_STOP_KILLED = 3, US_STOP_TRIPLE_FAULT = 4, US_STOP_UNHANDLED = 5 };
 enum us_resource { US_RESOURCE_CPU = 1, US_RESOURCE_MEMORY = 2, US_RESOURCE_FUNCTION = 3, US_RESOURCE_PLATFORM = 4 };

@@ -122,6 +122,7 @@ export enum EventType {
   CPU_WAITING = 10,
   CPU_STARTED = 11,
   REVOKED = 12,
+  DISCOVERED = 13,
 }
 export enum StopReason { POWEROFF = 1, RESET = 2, KILLED = 3, TRIPLE_FAULT = 4, UNHANDLED = 5 }
 export enum ResourceKind { CPU = 1, MEMORY = 2, FUNCTION = 3, PLATFORM = 4 }

@@ -1,12 +1,14 @@
 /**
  * The partition map: who owns which physical memory, processor and PCI function.
  * Owners are instance numbers from 1; FREE is nobody, VMM is the VMM itself.
+ * A PCI function that was plugged in meanwhile is SHIELDED: no instance sees it.
  * Ownership is the central fact; page tables and bitmaps follow from it.
  */
 import { FunctionStatus, MAX_CPUS, MemoryRange, ResourceKind, Result } from './abi.ts';
 
 export const FREE: u32 = 0;
 export const VMM: u32 = 255;
+export const SHIELDED: u32 = 254;
 
 /** E820 types (ACPI 6.5, table 15-4) and Linux's soft-reserved one. */
 export const E820_RAM: u32 = 1;

@@ -19,8 +19,11 @@ static void print_event(const struct us_event *event, uint64_t sequence, uint32_
 {
 	double seconds = milliseconds(event->tick, tsc_khz) / 1000;
 
-	printf("%5llu %14.6f s  instance %u, CPU %u: %s\n", (unsigned long long)sequence, seconds, event->instance,
-	       event->cpu, event_text(event));
+	if (event->instance)
+		printf("%5llu %14.6f s  instance %u, CPU %u: %s\n", (unsigned long long)sequence, seconds, event->instance,
+		       event->cpu, event_text(event));
+	else
+		printf("%5llu %14.6f s  %s\n", (unsigned long long)sequence, seconds, event_text(event));
 }
 
 /* One object a line, so that --follow can be read as it comes. */

@@ -58,6 +58,7 @@ const char *event_name(unsigned type)
 		[US_EVENT_MEMORY_VIOLATION] = "memory-violation", [US_EVENT_IPI_VIOLATION] = "ipi-violation",
 		[US_EVENT_MSR_VIOLATION] = "msr-violation", [US_EVENT_CPU_WAITING] = "cpu-waiting",
 		[US_EVENT_CPU_STARTED] = "cpu-started", [US_EVENT_REVOKED] = "revoked",
+		[US_EVENT_DISCOVERED] = "discovered",
 	};
 	const char *name = NAME_OF(names, type);
 
@@ -137,6 +138,10 @@ const char *event_text(const struct us_event *event)
 		break;
 	case US_EVENT_CPU_STARTED:
 		snprintf(text, sizeof(text), "CPU started (vector %#llx)", a);
+		break;
+	case US_EVENT_DISCOVERED:
+		snprintf(text, sizeof(text), "device %s (%04llx:%04llx) was plugged in, and is shielded", function_name((unsigned)a),
+			 b & 0xffff, b >> 16);
 		break;
 	default:
 		snprintf(text, sizeof(text), "event %u (%#llx, %#llx)", event->type, a, b);

@@ -179,6 +179,8 @@ int verb_start(char **arguments)
 	};
 	if (ioctl(device, US_IOC_START, &start) != 0)
 		fail("not captured: %s", start_error(errno));
+	/* With the first look the VMM takes note of the devices that are there: what comes later is shielded. */
+	get_status(device);
 	report(get_pauses(device), json);
 	return 0;
 }

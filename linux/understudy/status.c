@@ -117,7 +117,9 @@ static void print_status(const struct us_status *status)
 		const struct us_function_status *its = &status->function[i];
 
 		printf("%s    ", function_name(its->bdf));
-		if (its->instance)
+		if (its->instance == US_SHIELDED)
+			printf("plugged in, shielded");
+		else if (its->instance)
 			printf("instance %u", its->instance);
 		else
 			printf("free");
@@ -191,7 +193,8 @@ static void json_status(const struct us_status *status, bool captured)
 	for (unsigned i = 0; i < status->function_count && i < US_MAX_FUNCTIONS; i++) {
 		json_open(NULL, '{');
 		json_text("function", function_name(status->function[i].bdf));
-		json_number("instance", status->function[i].instance);
+		json_number("instance", status->function[i].instance == US_SHIELDED ? 0 : status->function[i].instance);
+		json_bool("shielded", status->function[i].instance == US_SHIELDED);
 		json_number("vendor", status->function[i].id & 0xffff);
 		json_number("device", status->function[i].id >> 16);
 		json_number("class", status->function[i].class_code);

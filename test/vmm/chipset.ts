@@ -67,7 +67,7 @@ export function addPci(machine: Machine, devices: PciDevice[]): { address: numbe
     }
   };
   machine.ports.set(0xcf8, { in: () => state.address, out: (value) => { state.address = value; } });
-  machine.ports.set(0xcfc, { in: read });
+  for (let lane = 0; lane < 4; lane++) machine.ports.set(0xcfc + lane, { in: () => read() >>> (8 * lane) });
   return state;
 }
 

@@ -6,7 +6,7 @@ import { REGION, REGION_SIZE, loadModules } from "./vmm.ts";
 
 const machine = new Machine();
 const chipset = addChipset(machine);
-const loaded = loadModules(machine, "devices/legacy.ts", "devices/hpet.ts", "devices/ioapic.ts", "boot/acpi.ts");
+const loaded = loadModules(machine, "devices/legacy.ts", "devices/hpet.ts", "devices/ioapic.ts", "devices/pci-config.ts", "boot/acpi.ts");
 const { call } = loaded;
 writeBootInfo(machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp: writeAcpi(machine, { apicIds: [0, 1] }), apicIds: [0, 1] });
 call.readPlatform!();
@@ -280,9 +280,12 @@ describe("the clock chip", () => {
 });
 
 describe("PCI configuration space", () => {
+  /** By the instance that does not hold the platform, nor any function. */
+  const read = (port: number, size: number): number => call.configIn!(2, false, port, size);
+  const select = (address: number): number => call.configOut!(2, false, 0xcf8, 4, address);
   const dword = (bdf: number, offset: number, enable = 0x80000000): number => {
-    call.shadowOut!(0xcf8, 4, (enable | (bdf << 8) | offset) >>> 0);
-    return call.shadowIn!(0xcfc, 4);
+    select((enable | (bdf << 8) | offset) >>> 0);
+    return read(0xcfc, 4);
   };
   const ONES = 0xffffffff;
 
@@ -306,8 +309,8 @@ describe("PCI configuration space", () => {
 
   test("is read in bytes and words too, and only while it is enabled", () => {
     call.scanPci!(1);
-    call.shadowOut!(0xcf8, 4, 0x80000800);
-    expect([inb(0xcfc), inb(0xcfd), call.shadowIn!(0xcfe, 2), call.shadowIn!(0xcf8, 4)]).toEqual([0x86, 0x80, 0x244e, 0x80000800]);
+    select(0x80000800);
+    expect([read(0xcfc, 1), read(0xcfd, 1), read(0xcfe, 2), read(0xcf8, 4)]).toEqual([0x86, 0x80, 0x244e, 0x80000800]);
     expect(dword(0x0008, 0, 0)).toBe(ONES);
   });
 
@@ -315,17 +318,17 @@ describe("PCI configuration space", () => {
     call.scanPci!(1);
     machine.portWrites.length = 0;
     dword(0x0008, 4);
-    call.shadowOut!(0xcfc, 4, 7);
+    call.configOut!(2, false, 0xcfc, 4, 7);
     expect(dword(0x0008, 4)).toBe(0x0008_0004);
     expect(machine.portWrites).toEqual([]);
   });
 
   test("needs the address register as a whole", () => {
     call.scanPci!(1);
-    call.shadowOut!(0xcf8, 4, 0x80000800);
+    select(0x80000800);
     outb(0xcf8, 0);
     call.shadowOut!(0xcf8, 2, 0);
-    expect(call.shadowIn!(0xcf8, 4)).toBe(0x80000800);
+    expect(read(0xcf8, 4)).toBe(0x80000800);
   });
 });
 
@@ -347,7 +350,7 @@ describe("ACPI registers", () => {
     outb(0x4d1, 0x0c);
     call.shadowOut!(PM1_EVENT + 2, 2, 0x0120);
     outb(GPE0 + 9, 0x42);
-    call.shadowOut!(0xcf8, 4, 0x80000800);
+    call.configOut!(2, false, 0xcf8, 4, 0x80000800);
     call.handOverLegacy!();
     const last = new Map(machine.portWrites.map(({ port, value }) => [port, value]));
     expect([0x21, 0xa1, 0x4d0, 0x4d1, PM1_EVENT + 2, GPE0 + 9, 0xcf8].map((port) => last.get(port))).toEqual([0xfb, 0xff, 0, 0x0c, 0x0120, 0x42, 0x80000800]);

@@ -92,6 +92,13 @@ export interface AcpiOptions extends Processors {
   rsdp?: bigint;
 }
 
+function makeTable(signature: string): Uint8Array {
+  if (signature === "HPET") return table("HPET", 1, [0x8086a201, 4], 0, 0, 0, 0, [0xfed00000, 8], 0, [0, 2], 0);
+  // Another segment's buses first, then those of segment 0, up to bus 3.
+  if (signature === "MCFG") return table("MCFG", 1, [0, 8], [0xc000_0000, 8], [1, 2], 0, 255, [0, 4], [0xb000_0000, 8], [0, 2], 0, 3, [0, 4]);
+  return table(signature, 1, "content of ", signature);
+}
+
 /** Writes tables to memory; returns the RSDP's address. */
 export function writeAcpi(machine: Machine, { revision = 2, extended = false, more = ["HPET"], rsdp = 0xf0010n, ...processors }: AcpiOptions): bigint {
   let next = TABLES;
@@ -105,7 +112,7 @@ export function writeAcpi(machine: Machine, { revision = 2, extended = false, mo
   const facs = place(bytes("FACS", [64, 4], ...Array.from({ length: 56 }, () => 0)));
   const addresses = [place(fadt({ dsdt, facs, extended })), place(madt(processors))];
   for (const signature of more) {
-    addresses.push(place(signature === "HPET" ? table("HPET", 1, [0x8086a201, 4], 0, 0, 0, 0, [0xfed00000, 8], 0, [0, 2], 0) : table(signature, 1, "content of ", signature)));
+    addresses.push(place(makeTable(signature)));
   }
   const rsdt = place(table("RSDT", 1, ...addresses.map((at): [bigint, number] => [at, 4])));
   const xsdt = place(table("XSDT", 1, ...addresses.map((at): [bigint, number] => [at, 8])));

@@ -117,3 +117,8 @@ export class SratMemory extends Packed {
 assertLayout<SratMemory>(40, { base: 8, flags: 28 });
 export const SRAT_MEMORY: u8 = 1;
 export const SRAT_ENABLED: u32 = 1;
+
+/** MCFG (PCI Firmware 3.3, 4.1.2): after 8 reserved bytes, where buses of segments have their configuration space in memory. */
+export const MCFG_ENTRIES: u32 = 44;
+export class McfgEntry extends Packed { base: u64; segment: u16; firstBus: u8; lastBus: u8; reserved: u32 }
+assertLayout<McfgEntry>(16);

@@ -9,17 +9,19 @@
  */
 import { Result, MAX_CPUS } from '../abi.ts';
 import { setIoapicBase } from '../devices/ioapic.ts';
+import { setEcam } from '../devices/pci-bus.ts';
 import { platform } from '../devices/platform.ts';
 import { bootInfo } from '../machine/region.ts';
 import { SIZE_1G } from '../machine/registers.ts';
 import {
   FACS_SIZE, FADT_FORCE_PHYSICAL_DESTINATION, FADT_RESET_SUPPORTED, FADT_SIZE_FLAGS, FADT_SIZE_RESET, Fadt, HPET_ADDRESS,
-  MADT_ENTRIES, MADT_IOAPIC, MADT_LOCAL_APIC, MADT_LOCAL_X2APIC, MadtIoapic, MadtLocalApic, MadtX2apic, RSDP_SIGNATURE,
+  MADT_ENTRIES, MADT_IOAPIC, MADT_LOCAL_APIC, MADT_LOCAL_X2APIC, MCFG_ENTRIES, MadtIoapic, McfgEntry, MadtLocalApic, MadtX2apic, RSDP_SIGNATURE,
   RSDP_SIZE_V1, Rsdp, SPACE_IO, SRAT_ENABLED, SRAT_MEMORY, SratCpu, SratHeader, SratMemory, TableHeader,
 } from './acpi-tables.ts';
 
 const FADT = fourCC('FACP');
 const MADT = fourCC('APIC');
+const MCFG = fourCC('MCFG');
 const HPET = fourCC('HPET');
 const SRAT = fourCC('SRAT');
 const DMAR = fourCC('DMAR');
@@ -100,15 +102,28 @@ function readMadt(table: HostPhysical): void {
   }
 }
 
+/** Segment 0's configuration space. */
+function readMcfg(table: HostPhysical): void {
+  const length = at<TableHeader>(table).length;
+  for (let offset: u32 = MCFG_ENTRIES; offset + sizeOf<McfgEntry>() <= length; offset += sizeOf<McfgEntry>()) {
+    const entry = at<McfgEntry>(table + u64(offset));
+    if (entry.segment !== 0 || entry.firstBus !== 0) continue;
+    setEcam(entry.base, u32(entry.lastBus));
+    return;
+  }
+}
+
 /** Fills in devices/platform.ts from the machine's tables; ACPI if there are none. */
 export function readPlatform(): Result {
   const root: Root = zeroed();
   if (!findRoot(root)) return Result.ACPI;
+  setEcam(0n, 0);
   for (let i: u32 = 0; i < root.count; i++) {
     const address = tableAt(root, i);
     const signature = at<TableHeader>(address).signature;
     if (signature === FADT) readFadt(at<Fadt>(address));
     if (signature === MADT) readMadt(address);
+    if (signature === MCFG) readMcfg(address);
     if (signature === HPET) {
       platform.hpet = load64(address + u64(HPET_ADDRESS));
       platform.hpetTablePresent = 1;

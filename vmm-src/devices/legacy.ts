@@ -5,7 +5,8 @@
  * over with that. What answers sufficed was measured, not guessed.
  */
 import { portIn8, portOut8, portOut16, portOut32 } from '../machine/intrinsics.ts';
-import { CONFIG_ADDRESS, CONFIG_DATA, configAddress, readConfigByte, setConfigAddress } from './pci-config.ts';
+import { CONFIG_ADDRESS } from './pci-bus.ts';
+import { configAddress } from './pci-config.ts';
 import { inBlock, platform } from './platform.ts';
 import { setTickPeriod } from './tick.ts';
 import { COM1, UART_PORTS, uartRead, uartWrite } from './uart.ts';
@@ -108,7 +109,6 @@ function writeAcpi(port: u16, value: u8): void {
 
 function readByte(port: u16): u8 {
   if (port >= COM1 && port < COM1 + UART_PORTS) return uartRead(u32(port - COM1));
-  if (port >= CONFIG_DATA && port < CONFIG_DATA + 4) return readConfigByte(u32(port - CONFIG_DATA));
   switch (port) {
     case 0x20: case 0xa0: return 0;
     case PIC1_MASK: return legacy.pic1;
@@ -151,7 +151,6 @@ function writeByte(port: u16, value: u8): void {
 
 /** A shadowed read of `size` bytes (1, 2 or 4). */
 export function shadowIn(port: u16, size: u32): u32 {
-  if (port === CONFIG_ADDRESS && size === 4) return configAddress();
   let value: u32 = 0;
   for (let i: u32 = 0; i < size; i++) value |= u32(readByte(port + wrapU16(i))) << (8 * i);
   return value;
@@ -159,10 +158,7 @@ export function shadowIn(port: u16, size: u32): u32 {
 
 /** A shadowed write of `size` bytes (1, 2 or 4). */
 export function shadowOut(port: u16, size: u32, value: u32): PortEvent {
-  if (port === CONFIG_ADDRESS) {
-    if (size === 4) setConfigAddress(value);
-    return PortEvent.NONE;
-  }
+  if (port === CONFIG_ADDRESS) return PortEvent.NONE;
   if (isSleepRequest(port, size, value)) return PortEvent.POWEROFF;
   if (isResetRequest(port, size, value)) return PortEvent.RESET;
   for (let i: u32 = 0; i < size; i++) writeByte(port + wrapU16(i), wrapU8(value >> (8 * i)));

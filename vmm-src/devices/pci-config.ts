@@ -1,24 +1,22 @@
 /**
- * PCI configuration space by ports CF8 and CFC (PCI Local Bus 3.0, 3.2.2.3.2).
- * An instance sees the functions that it holds and the bridges that lead to
- * anything at all; the rest reads as ones, as an empty slot does. The bridges come
- * from a snapshot, so that nobody's CF8 is disturbed.
+ * PCI configuration space as an instance sees it: the functions that it holds,
+ * and, if it does not hold the platform, the bridges that lead to anything at all,
+ * to be read only. The rest reads as ones, as an empty slot does.
  */
 import { portIn32, portOut32 } from '../machine/intrinsics.ts';
-import { PciFunction, addFunction, findFunction, functionAt, functionTotal, resetFunctions } from '../partition.ts';
+import { portRead, portWrite } from '../machine/ports.ts';
+import { PciFunction, findFunction, functionAt, functionTotal } from '../partition.ts';
+import {
+  CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE, ecamBase, ecamSize, isBridge, isPresent, noticeFunction, readConfig, writeConfig,
+} from './pci-bus.ts';
+import { shieldRead, shieldWrite } from './pci-slot.ts';
 
-export const CONFIG_ADDRESS: u16 = 0xcf8;
-export const CONFIG_DATA: u16 = 0xcfc;
-const ENABLE: u32 = 0x80000000;
-const EMPTY: u32 = 0xffff;
-const CLASS_OFFSET: u64 = 11n;
-const CLASS_BRIDGE: u8 = 6;
-const SUBCLASS_OFFSET: u64 = 10n;
-const SUBCLASS_PCI_BRIDGE: u8 = 4;
-const HEADER_TYPE_OFFSET: u64 = 14n;
-const MULTIFUNCTION: u8 = 0x80;
-const SECONDARY_BUS_OFFSET: u64 = 0x19n;
+/** Address bits that only some processors know (AMD's extended access by port): nobody uses them where there is memory for that. */
+const EXTENDED_ADDRESS: u32 = 0x7f000000;
+const FUNCTION_SHIFT: u64 = 12n;
+const OFFSET_MASK: u64 = 0xfffn;
 
+/** What the instance without the platform has in CF8. */
 let address: u32 = 0;
 
 export function resetPciConfig(): void {
@@ -29,63 +27,121 @@ export function configAddress(): u32 {
   return address;
 }
 
-export function setConfigAddress(value: u32): void {
-  address = value;
+function ones(size: u32): u32 {
+  return size === 4 ? 0xffffffff : (u32(1) << (8 * size)) - 1;
 }
 
-function readReal(bdf: u32, offset: u32): u32 {
-  portOut32(CONFIG_ADDRESS, ENABLE | (bdf << 8) | offset);
-  return portIn32(CONFIG_DATA);
+/** The part of an aligned word that a read of `size` bytes at `offset` wants. */
+function partOf(word: u32, offset: u32, size: u32): u32 {
+  return (word >> (8 * (offset & 3))) & ones(size);
 }
 
-/** Records one function, with its whole configuration space. */
-function addSnapshot(bdf: u32, owner: u32): PciFunction {
-  const fn = addFunction(wrapU16(bdf), owner);
-  for (let i: u32 = 0; i < 64; i++) store32(addressOf(fn.config) + u64(i * 4), readReal(bdf, i * 4));
-  return fn;
+function readOwn(instance: u32, fn: PciFunction, offset: u32, size: u32): u32 {
+  if (!isBridge(fn) || offset > 0xff) return readConfig(u32(fn.bdf), offset, size);
+  const word: u32 = offset & ~u32(3);
+  return partOf(shieldRead(instance, fn, word, readConfig(u32(fn.bdf), word, 4)), offset, size);
 }
 
-/** Records the functions of one device. */
-function scanDevice(bus: u32, device: u32, owner: u32): void {
-  let count: u32 = 1;
-  for (let fn: u32 = 0; fn < 8; fn++) {
-    if (fn >= count) return;
-    const bdf: u32 = (bus << 8) | (device << 3) | fn;
-    if ((readReal(bdf, 0) & EMPTY) === EMPTY) continue;
-    const found = addSnapshot(bdf, owner);
-    if (fn === 0 && (load8(addressOf(found.config) + HEADER_TYPE_OFFSET) & MULTIFUNCTION) !== 0) count = 8;
-  }
+/** Whether a function that is not known has come since the functions were found. */
+function isNew(bdf: u32): boolean {
+  return functionTotal() !== 0 && isPresent(bdf);
 }
 
-function isBridge(fn: PciFunction): boolean {
-  return load8(addressOf(fn.config) + CLASS_OFFSET) === CLASS_BRIDGE;
+/** A function that is not known. One that answers is new, and from now on shielded; what has no vendor may still be a virtual function. */
+function readUnknown(bdf: u32, offset: u32, size: u32): u32 {
+  if (!isNew(bdf)) return readConfig(bdf, offset, size);
+  noticeFunction(bdf);
+  return ones(size);
 }
 
-/**
- * Finds every function from bus 0 on through the bridges; all belong to `owner`.
- * The caller holds the other processors, since CF8 and CFC are two accesses; CF8
- * is left as it was.
- */
-export function scanPci(owner: u32): void {
-  const before = portIn32(CONFIG_ADDRESS);
-  resetFunctions();
-  for (let device: u32 = 0; device < 32; device++) scanDevice(0, device, owner);
-  for (let i: u32 = 0; i < functionTotal(); i++) {
-    const fn = functionAt(i);
-    if (!isBridge(fn) || load8(addressOf(fn.config) + SUBCLASS_OFFSET) !== SUBCLASS_PCI_BRIDGE) continue;
-    const bus: u32 = u32(load8(addressOf(fn.config) + SECONDARY_BUS_OFFSET));
-    if (bus === 0) continue;
-    for (let device: u32 = 0; device < 32; device++) scanDevice(bus, device, owner);
-  }
-  portOut32(CONFIG_ADDRESS, before);
+/** A bridge of somebody else's: from its snapshot where a look at the real one would disturb CF8. */
+function readBridge(fn: PciFunction, offset: u32, size: u32): u32 {
+  if (ecamBase() !== 0n) return readConfig(u32(fn.bdf), offset, size);
+  return partOf(load32(addressOf(fn.config) + u64(offset & 0xfc)), offset, size);
 }
 
-/** What an instance that holds no function reads at CFC + `lane`, one byte. */
-export function readConfigByte(lane: u32): u8 {
-  if ((address & ENABLE) === 0) return 0xff;
-  const index = findFunction(wrapU16((address >> 8) & 0xffff));
-  if (index >= functionTotal()) return 0xff;
+/** What `instance` reads of a function: 1, 2 or 4 bytes. `holder`: it holds the platform. */
+export function readFunction(instance: u32, holder: boolean, bdf: u32, offset: u32, size: u32): u32 {
+  const index = findFunction(wrapU16(bdf));
+  if (index === functionTotal()) return holder ? readUnknown(bdf, offset, size) : ones(size);
   const fn = functionAt(index);
-  if (!isBridge(fn)) return 0xff;
-  return fn.config[(address & 0xfc) | lane];
+  if (fn.owner === instance) return readOwn(instance, fn, offset, size);
+  return !holder && isBridge(fn) ? readBridge(fn, offset, size) : ones(size);
+}
+
+/** What `instance` writes to a function: 1, 2 or 4 bytes. */
+export function writeFunction(instance: u32, holder: boolean, bdf: u32, offset: u32, size: u32, value: u32): void {
+  const index = findFunction(wrapU16(bdf));
+  if (index === functionTotal()) {
+    if (holder && !isNew(bdf)) writeConfig(bdf, offset, size, value);
+    return;
+  }
+  const fn = functionAt(index);
+  if (fn.owner !== instance) return;
+  if (offset > 0xff || !shieldWrite(instance, fn, offset, size, value)) writeConfig(bdf, offset, size, value);
+}
+
+/** Whether an address is in the configuration space that lies in memory. */
+export function isEcam(at: GuestPhysical): boolean {
+  return ecamBase() !== 0n && at >= u64(ecamBase()) && at - u64(ecamBase()) < ecamSize();
+}
+
+/** A load from configuration space in memory. */
+export function readEcam(instance: u32, holder: boolean, at: GuestPhysical, size: u32): u64 {
+  const place: u64 = at - u64(ecamBase());
+  const bdf = wrapU32(place >> FUNCTION_SHIFT);
+  const offset = wrapU32(place & OFFSET_MASK);
+  if (size < 8) return u64(readFunction(instance, holder, bdf, offset, size));
+  return u64(readFunction(instance, holder, bdf, offset, 4)) | (u64(readFunction(instance, holder, bdf, offset + 4, 4)) << 32n);
+}
+
+/** A store into configuration space in memory. */
+export function writeEcam(instance: u32, holder: boolean, at: GuestPhysical, size: u32, value: u64): void {
+  const place: u64 = at - u64(ecamBase());
+  const bdf = wrapU32(place >> FUNCTION_SHIFT);
+  const offset = wrapU32(place & OFFSET_MASK);
+  writeFunction(instance, holder, bdf, offset, size < 8 ? size : 4, wrapU32(value));
+  if (size === 8) writeFunction(instance, holder, bdf, offset + 4, 4, wrapU32(value >> 32n));
+}
+
+/** Whether an access is one of configuration mechanism 1: CF8 as a whole, or CFC to CFF. CF9 alone resets the machine. */
+export function isConfigPort(port: u16, size: u32): boolean {
+  return (port === CONFIG_ADDRESS && size === 4) || (port >= CONFIG_DATA && port < CONFIG_DATA + 4);
+}
+
+/** The address that an instance has selected; the holder's is the real register. */
+function selected(holder: boolean): u32 {
+  return holder ? portIn32(CONFIG_ADDRESS) : address;
+}
+
+function isFunction(selection: u32): boolean {
+  return (selection & CONFIG_ENABLE) !== 0 && (selection & EXTENDED_ADDRESS) === 0;
+}
+
+/** IN from a port of configuration mechanism 1. */
+export function configIn(instance: u32, holder: boolean, port: u16, size: u32): u32 {
+  const selection = selected(holder);
+  if (port === CONFIG_ADDRESS) return selection;
+  if (!isFunction(selection)) return holder ? portRead(port, size) : ones(size);
+  const offset: u32 = (selection & 0xfc) | u32(port & 3);
+  const value = readFunction(instance, holder, (selection >> 8) & 0xffff, offset, size);
+  if (holder) portOut32(CONFIG_ADDRESS, selection);
+  return value;
+}
+
+/** OUT to a port of configuration mechanism 1. */
+export function configOut(instance: u32, holder: boolean, port: u16, size: u32, value: u32): void {
+  if (port === CONFIG_ADDRESS) {
+    if (holder) portOut32(CONFIG_ADDRESS, value);
+    else address = value;
+    return;
+  }
+  const selection = selected(holder);
+  if (!isFunction(selection)) {
+    if (holder) portWrite(port, size, value);
+    return;
+  }
+  const offset: u32 = (selection & 0xfc) | u32(port & 3);
+  writeFunction(instance, holder, (selection >> 8) & 0xffff, offset, size, value);
+  if (holder) portOut32(CONFIG_ADDRESS, selection);
 }

@@ -140,7 +140,7 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   const self = cpuOf(vcpu);
   const checked = checkRequest(request, parent, self);
   if (checked !== Result.OK) return checked;
-  knowFunctions(self);
+  knowFunctions(vcpu);
   const start: KernelStart = zeroed();
   cancelRelease();
   rememberLogicalId(vcpu);

@@ -16,7 +16,8 @@ import { guestCr3 } from '#processor/guest.ts';
 import { prepareRelease, releaseCpu } from '#processor/release.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { retire } from '#processor/vcpu.ts';
-import { scanPci } from '../devices/pci-config.ts';
+import { rescanPci, scanPci } from '../devices/pci-bus.ts';
+import { attendSlots } from '../devices/pci-slot.ts';
 import { record } from '../events.ts';
 import { haltForever, readTsc } from '../machine/intrinsics.ts';
 import { readMtrrs } from '../machine/mtrr.ts';
@@ -120,10 +121,14 @@ export function undoCapture(index: u32): void {
   turnOff(cpus[index % MAX_CPUS]);
 }
 
-/** Finds the PCI functions, once; the first instance holds them all. */
-export function knowFunctions(self: Cpu): void {
-  if (functionTotal() !== 0) return;
-  holdOthers(self, 0);
+/** Finds the PCI functions: the first time all are the first instance's, what has come since is shielded from `vcpu`'s, which holds the platform. */
+export function knowFunctions(vcpu: Vcpu): void {
+  if (functionTotal() !== 0) {
+    attendSlots(vcpu.instance);
+    rescanPci();
+    return;
+  }
+  holdOthers(cpuOf(vcpu), 0);
   scanPci(FIRST);
   letGo();
 }

@@ -38,7 +38,7 @@ function bufferOf(vcpu: Vcpu, needed: u32): HostVirtual {
 function status(vcpu: Vcpu): Result {
   const buffer = bufferOf(vcpu, sizeOf<Status>());
   if (buffer === NO_ADDRESS) return Result.BUFFER;
-  if (instanceOf(vcpu.instance).holdsPlatform) knowFunctions(cpuOf(vcpu));
+  if (instanceOf(vcpu.instance).holdsPlatform) knowFunctions(vcpu);
   fillStatus(at<Status>(buffer), vcpu);
   return Result.OK;
 }

@@ -17,6 +17,7 @@ import { guardVendorMsrs, guardVirtualizationMsrs, isVendorMsr } from '#processo
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
 import { FAST_RESET, KEYBOARD_COMMAND, KEYBOARD_DATA, RESET_CONTROL } from '../devices/legacy.ts';
+import { CONFIG_DATA, ecamBase, ecamSize } from '../devices/pci-bus.ts';
 import { platform } from '../devices/platform.ts';
 
 export class Instance extends Struct {
@@ -54,12 +55,13 @@ export function runningInstances(): u32 {
   return count;
 }
 
-/** The VMM's region disappears from an instance's map. */
+/** The VMM's region disappears from an instance's map, and PCI configuration space, where only what it holds is to be seen. */
 export function hideRegion(instance: u32): void {
   unmapRange(instance, bootInfo().regionBase, bootInfo().regionSize);
+  if (ecamSize() !== 0n) unmapRange(instance, u64(ecamBase()), ecamSize());
 }
 
-/** Ports of an instance that holds the platform: only those that put the node to sleep or reset it exit. */
+/** Ports of an instance that holds the platform: only those that put the node to sleep or reset it exit, and PCI's. */
 export function openPorts(instance: u32): void {
   trapAllPorts(instance, false);
   if (platform.pm1aControl !== 0) trapPorts(instance, platform.pm1aControl, 2, true);
@@ -69,6 +71,7 @@ export function openPorts(instance: u32): void {
   trapPorts(instance, KEYBOARD_COMMAND, 1, true);
   trapPorts(instance, FAST_RESET, 1, true);
   trapPorts(instance, RESET_CONTROL, 1, true);
+  trapPorts(instance, CONFIG_DATA, 4, true);
 }
 
 /** Ports of an instance that holds none: all exit but the PM timer, which only counts. */
@@ -116,7 +119,6 @@ export function guardApic(instance: u32, guard: boolean): void {
 
 /** What an instance still exits for: TRAPPED_* bits. */
 export function stillTrapped(instance: u32): u32 {
-  const self = instanceOf(instance);
-  if (self.state !== InstanceState.RUNNING) return 0;
-  return TRAPPED_PROCESSOR | TRAPPED_MEMORY | (self.holdsPlatform && !self.apicGuarded ? 0 : TRAPPED_IO);
+  if (instanceOf(instance).state !== InstanceState.RUNNING) return 0;
+  return TRAPPED_PROCESSOR | TRAPPED_MEMORY | TRAPPED_IO;
 }

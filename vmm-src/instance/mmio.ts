@@ -13,6 +13,7 @@ import { readApic } from '../cpu/local-apic.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
 import { hpetRead, hpetWrite, isCounter } from '../devices/hpet.ts';
 import { ioapicBase, ioapicRead, ioapicWrite } from '../devices/ioapic.ts';
+import { isEcam, readEcam, writeEcam } from '../devices/pci-config.ts';
 import { platform } from '../devices/platform.ts';
 import { updateTick } from '../devices/tick.ts';
 import { record } from '../events.ts';
@@ -36,6 +37,7 @@ function isPage(address: GuestPhysical, page: u64): boolean {
 /** Reads through the map are allowed where only writes are guarded; this sees the reads of a read-modify-write too. */
 function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
+  if (isEcam(address)) return readEcam(vcpu.instance, !shadowed, address, size);
   if (shadowed && isPage(address, ioapicBase())) return u64(ioapicRead(wrapU32(address & 0xffn)));
   if (isPage(address, ioapicBase())) return u64(load32(u64(address)));
   if (isPage(address, APIC_DEFAULT_BASE)) return u64(readApic(wrapU32(address & 0xff0n)));
@@ -46,7 +48,8 @@ function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
 function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void {
   const offset: u32 = wrapU32(address & PAGE_OFFSET);
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
-  if (shadowed && isPage(address, ioapicBase())) {
+  if (isEcam(address)) writeEcam(vcpu.instance, !shadowed, address, size, value);
+  else if (shadowed && isPage(address, ioapicBase())) {
     ioapicWrite(offset & 0xff, wrapU32(value));
     updateTick(vcpu);
   } else if (isPage(address, ioapicBase())) writeGuardedIoapic(vcpu, offset & 0xff, wrapU32(value));
@@ -98,6 +101,10 @@ export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
     injectGp(vcpu);
     return;
   }
+  // Configuration space is one at a time: by its ports selecting and accessing are two steps.
+  const isConfig = isEcam(address);
+  if (isConfig && !lock(vcpu)) return;
   emulate(vcpu, address, access);
+  if (isConfig) unlock();
   skipInstruction(vcpu, u64(access.length));
 }

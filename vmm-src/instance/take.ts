@@ -13,7 +13,7 @@ import { handOverIoapic } from '../devices/ioapic.ts';
 import { handOverLegacy } from '../devices/legacy.ts';
 import { handOverUart } from '../devices/uart.ts';
 import { record } from '../events.ts';
-import { FREE, LOW_RAM_END, amountOf, cpuOwner, functionAt, functionTotal, moveEverything } from '../partition.ts';
+import { FREE, LOW_RAM_END, SHIELDED, amountOf, cpuOwner, functionAt, functionTotal, moveEverything } from '../partition.ts';
 import { otherInstance } from './boot.ts';
 import { lowBase, setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, hideRegion, instanceOf, openPorts } from './instance.ts';
@@ -31,7 +31,8 @@ function recordGrants(instance: u32, cpu: u32): void {
   record(EventType.GRANTED, instance, cpu, u64(ResourceKind.MEMORY), amountOf(FREE, ResourceKind.MEMORY));
   record(EventType.GRANTED, instance, cpu, u64(ResourceKind.PLATFORM), 0n);
   for (let i: u32 = 0; i < functionTotal(); i++) {
-    if (functionAt(i).owner === FREE) record(EventType.GRANTED, instance, cpu, u64(ResourceKind.FUNCTION), u64(functionAt(i).bdf));
+    const fn = functionAt(i);
+    if (fn.owner === FREE || fn.owner === SHIELDED) record(EventType.GRANTED, instance, cpu, u64(ResourceKind.FUNCTION), u64(fn.bdf));
   }
 }
 
@@ -73,6 +74,7 @@ export function takeEverything(vcpu: Vcpu): Result {
   letGo();
   adoptFreeCpus(self);
   moveEverything(FREE, self);
+  moveEverything(SHIELDED, self);
   instanceOf(other).state = InstanceState.NONE;
   return Result.OK;
 }

@@ -1,0 +1,141 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { config, configWrite } from "./pci-access.ts";
+import { ATTENTION, ECAM, LINK_ACTIVE, LINK_CHANGED, LINK_STATUS, POWER_OFF, PRESENCE_CHANGED, PRESENT, PciExpress, SLOT_CONTROL, SLOT_STATUS } from "./pci-express.ts";
+import { BUFFER, HYPERCALL, boot, load, mapKernel, outb, store } from "./scenario.ts";
+import { OK, Vmm } from "./vmm.ts";
+
+const ONES = 0xffff_ffff;
+const PORT = 0x10, CARD = 0x100, NIC = 0x18, LATE = 0x20;
+const NVME = 0x00101b36, E1000E = 0x10d38086;
+const SHIELDED = 254;
+
+/** A captured machine with an empty slot and a network card, both known to the VMM. */
+function machine(): { vmm: Vmm; pci: PciExpress } {
+  const vmm = new Vmm({ acpi: { more: ["MCFG"] } });
+  const pci = new PciExpress(vmm.machine);
+  pci.add(0, 0x29c08086, 0x060000);
+  pci.addPort(PORT, 1);
+  pci.add(NIC, E1000E, 0x020000);
+  for (const result of [vmm.prepare(), vmm.capture(0), vmm.capture(1)]) expect(result).toBe(OK);
+  mapKernel(vmm);
+  status(vmm);
+  pci.writes.length = 0;
+  return { vmm, pci };
+}
+
+function status(vmm: Vmm, cpu = 0): [bdf: number, owner: number][] {
+  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6256n })).toBe(OK);
+  const { function: functions, functionCount } = vmm.view("Status", BUFFER);
+  return Array.from({ length: functionCount }, (_, i) => vmm.element("FunctionStatus", functions, i)).map(({ bdf, instance }) => [bdf, instance]);
+}
+
+/** Through memory, as a kernel on processor 0 loads it. */
+const ecam = (vmm: Vmm, bdf: number, offset: number): number => Number(load(vmm, 0, ECAM + BigInt(bdf << 12 | offset)));
+const slot = (vmm: Vmm): number => config(vmm, 0, PORT, SLOT_STATUS, 2);
+
+describe("PCI configuration space of a captured system", () => {
+  const { vmm, pci } = machine();
+  beforeEach(() => { pci.writes.length = 0; });
+
+  test("shows the functions that were there, by ports and in memory", () => {
+    expect([config(vmm, 0, NIC, 0, 4), config(vmm, 0, NIC, 2, 2), config(vmm, 0, NIC, 0xb, 1), ecam(vmm, NIC, 0), ecam(vmm, NIC, 0x100)]).toEqual([E1000E, 0x10d3, 2, E1000E, 0x0001_0001]);
+    expect(config(vmm, 0, 0x28, 0, 4)).toBe(ONES);
+  });
+
+  test("is written through, in the size of the access", () => {
+    configWrite(vmm, 0, NIC, 6, 2, 0x1234);
+    store(vmm, 0, ECAM + BigInt(NIC << 12 | 0x104), 0xdead_beef);
+    expect(pci.writes).toEqual([{ bdf: NIC, offset: 6, size: 2, value: 0x1234 }, { bdf: NIC, offset: 0x104, size: 4, value: 0xdead_beef }]);
+  });
+
+  test("leaves CF8 as the kernel wrote it", () => {
+    config(vmm, 0, 0x30, 0, 4);
+    expect(vmm.chipset.pci.address).toBe((0x8000_0000 | (0x30 << 8)) >>> 0);
+  });
+
+  test("is nothing for user space to see as an event", () => expect(vmm.events().some(({ type }) => type === "DISCOVERED")).toBe(false));
+});
+
+describe("a function that was plugged in", () => {
+  test("reads as an empty slot, is written by nobody, and is listed as shielded", () => {
+    const { vmm, pci } = machine();
+    pci.add(LATE, NVME, 0x010802);
+    expect([config(vmm, 0, LATE, 0, 4), ecam(vmm, LATE, 0), config(vmm, 0, LATE, 0, 2)]).toEqual([ONES, ONES, 0xffff]);
+    configWrite(vmm, 0, LATE, 4, 2, 7);
+    expect(pci.writes).toEqual([]);
+    expect(status(vmm)).toEqual([[0, 1], [PORT, 1], [NIC, 1], [LATE, SHIELDED]]);
+    expect(vmm.events().filter(({ type }) => type === "DISCOVERED").map(({ a, b }) => [a, b])).toEqual([[BigInt(LATE), BigInt(NVME)]]);
+  });
+
+  test("is found by the VMM itself where nobody has looked", () => {
+    const { vmm, pci } = machine();
+    pci.add(LATE, NVME, 0x010802);
+    expect(status(vmm)).toContainEqual([LATE, SHIELDED]);
+  });
+
+  test("is the survivor's after the hand-over, and not the first system's when the second one is stopped", () => {
+    const { vmm, pci } = machine();
+    pci.add(LATE, NVME, 0x010802);
+    expect(boot(vmm)).toBe(OK);
+    expect(config(vmm, 1, LATE, 0, 4)).toBe(ONES);
+    expect(vmm.hypercall(0, HYPERCALL.STOP, { rdx: 2n })).toBe(OK);
+    expect(vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n })).toBe(OK);
+    expect(status(vmm)).toContainEqual([LATE, SHIELDED]);
+    expect(boot(vmm)).toBe(OK);
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect([config(vmm, 1, LATE, 0, 4), config(vmm, 1, NIC, 0, 4)]).toEqual([NVME, E1000E]);
+  });
+});
+
+describe("a hot-plug slot", () => {
+  test("stays empty, dark and without events to the kernel that holds its port, while the card in it gets power", () => {
+    const { vmm, pci } = machine();
+    const before = [slot(vmm), config(vmm, 0, PORT, SLOT_CONTROL, 2), config(vmm, 0, PORT, LINK_STATUS, 2)];
+    pci.plug(PORT, NVME, 0x010802);
+    expect(pci.read(PORT, SLOT_STATUS, 2)).toBe(PRESENT | PRESENCE_CHANGED | ATTENTION);
+    expect(slot(vmm) & (PRESENT | PRESENCE_CHANGED | LINK_CHANGED | ATTENTION)).toBe(0);
+    expect(pci.read(PORT, SLOT_CONTROL, 2) & POWER_OFF).toBe(0);
+    // The link's coming up is one more event that the kernel's handler looks at.
+    expect(slot(vmm) & (PRESENT | PRESENCE_CHANGED | LINK_CHANGED | ATTENTION)).toBe(0);
+    expect(pci.read(PORT, SLOT_STATUS, 2) & (PRESENCE_CHANGED | LINK_CHANGED)).toBe(0);
+    expect(before).toEqual([0, config(vmm, 0, PORT, SLOT_CONTROL, 2), config(vmm, 0, PORT, LINK_STATUS, 2)]);
+    expect(pci.read(PORT, LINK_STATUS, 2)).toBe(LINK_ACTIVE);
+    expect([config(vmm, 0, CARD, 0, 4), status(vmm).at(-1)]).toEqual([ONES, [CARD, SHIELDED]]);
+  });
+
+  test("whose kernel switches it off keeps its power while the card is not that kernel's", () => {
+    const { vmm, pci } = machine();
+    pci.plug(PORT, NVME, 0x010802);
+    slot(vmm);
+    configWrite(vmm, 0, PORT, SLOT_CONTROL, 2, 0x0600);
+    expect([config(vmm, 0, PORT, SLOT_CONTROL, 2) & POWER_OFF, pci.read(PORT, SLOT_CONTROL, 2) & POWER_OFF]).toEqual([POWER_OFF, 0]);
+    configWrite(vmm, 0, PORT, SLOT_CONTROL, 2, 0x0100);
+    expect(config(vmm, 0, PORT, SLOT_CONTROL, 2) & POWER_OFF).toBe(0);
+  });
+
+  test("tells its kernel of completed commands, and lets it clear them", () => {
+    const { vmm } = machine();
+    configWrite(vmm, 0, PORT, SLOT_CONTROL, 2, 0x0720);
+    expect(slot(vmm)).toBe(0x10);
+    configWrite(vmm, 0, PORT, SLOT_STATUS, 2, 0x10);
+    expect([slot(vmm), config(vmm, 0, PORT, SLOT_CONTROL, 2)]).toEqual([0, 0x0720]);
+  });
+
+  test("gets attention from the VMM too where no interrupt tells anybody", () => {
+    const { vmm, pci } = machine();
+    pci.plug(PORT, NVME, 0x010802);
+    expect(status(vmm).at(-1)).toEqual([CARD, SHIELDED]);
+    expect(pci.read(PORT, SLOT_CONTROL, 2) & POWER_OFF).toBe(0);
+  });
+
+  test("is the survivor's as it is", () => {
+    const { vmm, pci } = machine();
+    pci.plug(PORT, NVME, 0x010802);
+    status(vmm);
+    expect(boot(vmm)).toBe(OK);
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect([config(vmm, 1, PORT, SLOT_STATUS, 2) & PRESENT, config(vmm, 1, PORT, LINK_STATUS, 2), config(vmm, 1, CARD, 0, 4)]).toEqual([PRESENT, LINK_ACTIVE, NVME]);
+  });
+});

@@ -1,0 +1,34 @@
+/** PCI configuration space (PCI Local Bus 3.0, chapter 6; PCI Express Base 5.0, 7.5), as far as the VMM looks at it. */
+export const PCI_VENDOR_ID: u32 = 0;
+export const PCI_CLASS: u32 = 0x0b;
+export const PCI_SUBCLASS: u32 = 0x0a;
+export const PCI_STATUS: u32 = 0x06;
+export const PCI_HEADER_TYPE: u32 = 0x0e;
+export const PCI_SECONDARY_BUS: u32 = 0x19;
+export const PCI_CAPABILITIES: u32 = 0x34;
+
+export const PCI_NO_VENDOR: u32 = 0xffff;
+export const PCI_CLASS_BRIDGE: u8 = 6;
+export const PCI_SUBCLASS_PCI_BRIDGE: u8 = 4;
+export const PCI_MULTIFUNCTION: u8 = 0x80;
+export const PCI_STATUS_CAPABILITIES: u32 = 0x10;
+export const PCI_CAPABILITY_EXPRESS: u32 = 0x10;
+
+/** Within the PCI Express capability: 32-bit words that hold two registers each. */
+export const PCIE_FLAGS: u32 = 0x02;
+export const PCIE_FLAGS_SLOT: u32 = 0x100;
+/** Link Control, and Link Status above it. */
+export const PCIE_LINK: u32 = 0x10;
+export const PCIE_LINK_ACTIVE: u32 = 0x20000000;
+export const PCIE_SLOT_CAPABILITIES: u32 = 0x14;
+export const PCIE_SLOT_HOT_PLUG: u32 = 0x40;
+/** Slot Control, and Slot Status above it. */
+export const PCIE_SLOT: u32 = 0x18;
+export const PCIE_SLOT_POWER_INDICATOR: u32 = 0x300;
+export const PCIE_SLOT_POWER_INDICATOR_ON: u32 = 0x100;
+export const PCIE_SLOT_POWER_OFF: u32 = 0x400;
+export const PCIE_SLOT_CONTROL: u32 = 0xffff;
+export const PCIE_SLOT_ATTENTION: u32 = 0x10000;
+export const PCIE_SLOT_PRESENCE_CHANGED: u32 = 0x80000;
+export const PCIE_SLOT_PRESENT: u32 = 0x400000;
+export const PCIE_SLOT_LINK_CHANGED: u32 = 0x1000000;
