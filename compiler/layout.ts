@@ -29,7 +29,10 @@ export function alignOf(type: Type): number {
   }
 }
 
-/** Sets the offsets of a struct's fields, its size and its alignment. */
+/**
+ * Sets the offsets of a struct's fields, its size and its alignment. What a generic's padding is depends on its
+ * arguments, so that nobody could write it out.
+ */
 export function layOut(struct: StructType): void {
   if (struct.union) return layOutUnion(struct);
   let offset = 0;
@@ -37,14 +40,14 @@ export function layOut(struct: StructType): void {
   for (const field of struct.fields) {
     const fieldAlign = struct.packed ? 1 : alignOf(field.type);
     const gap = paddingTo(offset, fieldAlign);
-    if (gap > 0) throw refuse.implicitPadding(field.loc, struct.name, gap, `before ${field.name}`);
-    field.offset = offset;
-    offset += sizeOf(field.type);
+    if (gap > 0 && !struct.instance) throw refuse.implicitPadding(field.loc, struct.name, gap, `before ${field.name}`);
+    field.offset = offset + gap;
+    offset = field.offset + sizeOf(field.type);
     align = Math.max(align, fieldAlign);
   }
   const tail = paddingTo(offset, align);
-  if (tail > 0) throw refuse.implicitPadding(struct.loc, struct.name, tail, "at the end");
-  struct.size = offset;
+  if (tail > 0 && !struct.instance) throw refuse.implicitPadding(struct.loc, struct.name, tail, "at the end");
+  struct.size = offset + tail;
   struct.align = align;
 }
 

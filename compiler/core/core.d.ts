@@ -116,6 +116,12 @@ declare function sliceAt<T>(address: HostVirtual, length: u32): Slice<T>;
  */
 type Result<T, E> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E };
 
+/**
+ * What may go wrong and gives no value.
+ * @mustUse
+ */
+type Status<E> = { readonly ok: true } | { readonly ok: false; readonly error: E };
+
 /** Storage that starts as zeroes: static at module level (aligned to `align` bytes), on the stack in a function. */
 declare function zeroed(align?: number): any;
 

@@ -97,6 +97,7 @@ function advice(from: Type, to: Type, node: ts.Node): string | undefined {
     return narrows ? `${name}(${text}), or wrap${name.toUpperCase()}(${text}) to keep the low bits` : `${name}(${text})`;
   }
   const isArray = from.kind === "ref" && from.target.kind === "array";
+  if (to.kind === "record" && from.kind === "record") return "a const that the tag has narrowed to one variant of both, or a new one: { … }";
   if (to.kind === "slice" && isArray) return `sliceOf(${text})`;
   if (to.kind === "bool" && from.kind === "int") return `${text} !== ${from.bits === 64 ? "0n" : "0"}`;
   if (to.kind === "bool" && from.kind === "ref") return `${text} !== null`;

@@ -143,8 +143,11 @@ function declareVariable(front: Front, node: ts.VariableDeclaration, name: strin
   if (declared.kind === "string" && isConst) return untypedConstant(front, node, name);
   const type = complete(front, storageType(front, node.type));
   if (isAggregate(type)) return aggregate(front, node, name, type, isConst);
-  if (type.kind === "record") return makeStatic(front, node, name, type, 0, initOf(front, node.initializer, type), isConst);
-  if (type.kind === "slice") throw refuse.staticInit(front.loc(node.initializer), name);
+  if (type.kind === "record" || type.kind === "slice") {
+    if (zeroedAlign(front, node.initializer) !== null) return makeStatic(front, node, name, type, 0, null, false);
+    if (type.kind === "slice") throw refuse.staticInit(front.loc(node.initializer), name);
+    return makeStatic(front, node, name, type, 0, initOf(front, node.initializer, type), isConst);
+  }
   const value = initialValue(front, node, type);
   if (isConst && value.kind === "const") return { kind: "constant", value: { ...value, name } };
   if (isConst) throw refuse.staticInit(front.loc(node.initializer), name);

@@ -3,7 +3,7 @@ import ts from "./typescript.cjs";
 import { CONSEQUENCE, type Construct, type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
 import type { EnumDecl, Expr, Func, Local, Static, StructType, Type } from "../ir.ts";
 import type { Loc } from "../source.ts";
-import { type Instance, Instances, ROOT } from "./instance.ts";
+import { type Instance, Instances, ROOT, instanceName } from "./instance.ts";
 import type { SourceProgram } from "./program.ts";
 
 /** What a name at module level stands for. */
@@ -90,7 +90,10 @@ export class Front {
     }
     const known = this.errors.some((other) =>
       other.code === diagnostic.code && other.loc.source === diagnostic.loc.source && other.loc.start === diagnostic.loc.start);
-    if (!known) this.errors.push(diagnostic);
+    if (known) return;
+    const { declaration, args } = this.instance;
+    const name = declaration ? instanceName(ts.getNameOfDeclaration(declaration as ts.Declaration)?.getText() ?? "", args) : null;
+    this.errors.push(name ? { ...diagnostic, message: `${diagnostic.message} (in ${name})` } : diagnostic);
   }
 }
 

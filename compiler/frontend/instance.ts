@@ -6,6 +6,7 @@ import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type EnumDecl, type Func, type RecordType, type SliceType, type StructType, type Type, typeName } from "../ir.ts";
 import type { Front } from "./front.ts";
+import { isRecordDeclaration } from "./records.ts";
 import { typeConstant, typeOfNode } from "./types.ts";
 
 /** A type, or the number that a type such as `8` or `typeof SIZE` stands for. */
@@ -114,6 +115,8 @@ function match(front: Front, node: ts.TypeNode, type: TypeArgument, found: Map<t
     if (!found.has(declaration)) found.set(declaration, bare(type));
     return;
   }
+  // Of another name for a type nobody knows which of its parts the arguments are.
+  if (ts.isTypeAliasDeclaration(declaration) && !isRecordDeclaration(front, declaration)) return;
   const written = node.typeArguments ?? [];
   argumentsIn(front, type).forEach((argument, i) => { if (written[i]) match(front, written[i], argument, found); });
 }

@@ -14,7 +14,7 @@ import { placeOf, valueOf } from "./lower-place.ts";
 import { lowerSliceAt, lowerSliceOf } from "./lower-slice.ts";
 import { isImpure, ordered, stabilise } from "./order.ts";
 import { site } from "./sites.ts";
-import { complete, typeOfNode } from "./types.ts";
+import { complete, storageType } from "./types.ts";
 
 type Lower = (scope: Scope, node: ts.CallExpression) => Expr;
 
@@ -92,7 +92,7 @@ function typeArgument(scope: Scope, node: ts.CallExpression): Type {
     const name = node.expression.getText();
     throw refuse.builtinUse(scope.front.loc(node), `${name} needs a type`, `${name}<T>(…)`);
   }
-  return complete(scope.front, typeOfNode(scope.front, argument));
+  return complete(scope.front, storageType(scope.front, argument));
 }
 
 function offsetOf(scope: Scope, node: ts.CallExpression): Expr {

@@ -1,6 +1,6 @@
 /** Record types: `type Range = { start: u64; end: u64 }`, and unions of records that a tag tells apart. */
 import ts from "./typescript.cjs";
-import { refuse } from "../diagnostics.ts";
+import { Refusal, refuse } from "../diagnostics.ts";
 import { BOOL, type RecordField, type RecordType, type Type, type Variant } from "../ir.ts";
 import { layOutRecord } from "../layout.ts";
 import { enumOf } from "./constants.ts";
@@ -48,6 +48,9 @@ export function recordOf(front: Front, node: RecordDeclaration, args: readonly T
       layOutRecord(record);
       keep(record);
     });
+  } catch (error) {
+    if (!(error instanceof Refusal) || !front.program.isCore(node)) throw error;
+    throw new Refusal({ ...error.diagnostic, loc: front.loc(use) }); // the core library is right, its use is not
   } finally {
     front.pending.delete(node);
   }

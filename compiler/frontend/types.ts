@@ -180,7 +180,9 @@ export function structOf(front: Front, node: ts.ClassDeclaration, args: readonly
       throw error;
     }
     front.instances.classes.set(struct, { declaration: node, instance });
-    if (args.length > 0) front.work.push(() => declareMethods(front, struct));
+    if (args.length === 0) return;
+    front.work.push(() => complete(front, struct));
+    front.work.push(() => declareMethods(front, struct));
   });
 }
 

@@ -14,9 +14,12 @@ export const WRONG = [
   "const bad: u8 = g_u32 + g_u32;", "g_u8 = 256;", "g_u32 = -1;", "g_u64 = 1;", "g_u32 += g_u8;", "if (g_u32) g_u32++;", "g_u32 = g_boolean;",
   "g_u32 = a_u32[8];", "g_u32 = a_u32[g_u64];", "g_u32 = a_u32;", "one = two;", "one.next = 5;", "one.nothing = 1;", "let bad = 5;", "var bad: u32 = 1;",
   "g_u32 = g_u32 << 32;", "g_u32 = g_u32 / 0;", "g_u32 = g_u32 === 1;", "TABLE[0] = 1;", "g_u32;", "follow;", "follow(one, two);", "follow(null);",
-  "const bad = () => 1;", "throw one;", "for (const bad of a_u32) g_u32++;", "g_u32 = g_u32 > 1 ? 1 : null;", "g_u32 = one.next.s;", "nothing();",
+  "const bad = () => 1;", "throw one;", "for (let bad of a_u32) g_u32++;", "for (const bad of g_u32) g_u32++;", "g_u32 = g_u32 > 1 ? 1 : null;", "g_u32 = one.next.s;", "nothing();",
   "g_u32 = u32(1.5);", "g_i32 = wrapI32(one);", "one.kind = 5;", "one.kind = g_u32;", "switch (one.kind) { case Kind.A: break; }", "g_u32 = g_u32 + g_i32;",
   "if (g_u32 < g_i32) g_u32++;", "const bad: Outer = zeroed; g_u32++;", "return 'text';", "g_boolean = !g_u32;", "g_u32 = sizeOf<nothing>();",
+  "const bad: Slice<u8> = sliceOf(a_u32);", "const bad: Slice<u32> = a_u32;", "g_u32 = sliceOf(a_u32, 1, 99)[0];", "g_u32 = sliceOf(a_u32)[g_u64];",
+  "const bad: Status<u32> = { ok: false };", "const bad: Status<u32> = { ok: true }; g_u32 = bad.error;", "const bad: Status<u8> = { ok: false, error: g_u32 };",
+  "const bad: Status<u8> = { ok: true }; bad.ok = false;", "g_u32 = { ok: true };", "const bad: Status<nothing> = { ok: true };", "sliceOf<u32>(a_u32);",
 ];
 
 /** Changes of a text that keep it TypeScript often enough. */
