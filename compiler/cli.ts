@@ -2,18 +2,16 @@
 /** The command line. */
 import fs from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError } from "commander";
 import { type Compiled, compile } from "./compile.ts";
 import { emitAsmInclude } from "./emit-c/asm-include.ts";
 import { emitC } from "./emit-c/program.ts";
 import { explain } from "./explain.ts";
+import { RUNTIME } from "./files.ts";
 import { reportAll, reportJson } from "./report.ts";
 import { type Calls, StackError, callsOf, describeStack, proveStack } from "./stack.ts";
 import { describe } from "./source.ts";
 import { watch } from "./watch.ts";
-
-const RUNTIME = fileURLToPath(new URL("./emit-c/runtime.h", import.meta.url));
 
 interface CheckOptions { json?: boolean; watch?: boolean; project?: string }
 interface BuildOptions extends CheckOptions { outDir: string; name: string; externals?: string }

@@ -1,8 +1,6 @@
 /** The reference entry of a diagnostic: one paragraph of docs/language.md that begins with its code. */
 import fs from "node:fs";
-import { fileURLToPath } from "node:url";
-
-const REFERENCE = fileURLToPath(new URL("../docs/language.md", import.meta.url));
+import { REFERENCE } from "./files.ts";
 
 /** Every code of the reference with its entry. */
 export function entries(): Map<string, string> {

@@ -5,10 +5,8 @@
  *   plugins: [dialect(["vmm-src/"])]
  */
 import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { SIMULATION } from "./files.ts";
 import type { Program } from "./ir.ts";
-
-const SHARED = fileURLToPath(new URL("./emit-js/shared.ts", import.meta.url));
 
 /** The part of Vite's plugin interface that is used. */
 interface Plugin {
@@ -38,7 +36,7 @@ export function dialect(folders: string[]): Plugin {
 /** The JavaScript that stands for a module: exported functions, constants and enumerations. */
 function moduleText(program: Program, file: string): string {
   const source = path.relative(process.cwd(), file);
-  const lines = [`import { shared } from ${JSON.stringify(SHARED)};`];
+  const lines = [`import { shared } from ${JSON.stringify(SIMULATION)};`];
   for (const func of program.funcs) {
     if (func.exported && func.body && func.loc.source.path === source) lines.push(`export const ${func.name} = shared(${JSON.stringify(file)}, "${func.name}");`);
   }

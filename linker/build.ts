@@ -49,7 +49,7 @@ function isFresh(target: string): boolean {
  */
 function proveStack(out: string, backEnd: BackEnd): void {
   run(process.execPath, [
-    "--import", "tsx", "compiler/cli.ts", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "8192",
+    "compiler/understudy-compiler.cjs", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "8192",
     "--pushed", "enter=32", "enterFailed=24", "acknowledgeInterrupt=120", "onException=72",
     "--asm", ...["exceptionStubs", "interruptStub", "imageBase", "imageTextEnd", ...backEnd.leaves].map((name) => `${name}=8`),
     "leaveVmm=64",
@@ -68,7 +68,7 @@ function seal(image: string): void {
 function build(out: string, backEnd: BackEnd): void {
   mkdirSync(out, { recursive: true });
   run(process.execPath, [
-    "--import", "tsx", "compiler/cli.ts", "build", "vmm-src/entry/main.ts", "--project", backEnd.project, "--out-dir", out, "--externals", "vmm-src/machine/intrinsics.h",
+    "compiler/understudy-compiler.cjs", "build", "vmm-src/entry/main.ts", "--project", backEnd.project, "--out-dir", out, "--externals", "vmm-src/machine/intrinsics.h",
   ]);
   const objects = [join(out, "vmm.o")];
   run("gcc", [...C_FLAGS, "-I", out, "-c", join(out, "vmm.c"), "-o", objects[0]!]);

@@ -35,6 +35,8 @@ export class Front {
   readonly work: (() => void)[] = [];
   /** What is being declared or lowered. */
   instance: Instance = ROOT;
+  /** Names are asked for several times, and tsc finds them anew each time. */
+  private readonly declarations = new Map<ts.Node, ts.Declaration | undefined>();
 
   constructor(readonly program: SourceProgram) {}
 
@@ -57,7 +59,8 @@ export class Front {
 
   /** The declaration that a name stands for. */
   declarationOf(name: ts.Node): ts.Declaration | undefined {
-    return this.symbolOf(name)?.declarations?.[0];
+    if (!this.declarations.has(name)) this.declarations.set(name, this.symbolOf(name)?.declarations?.[0]);
+    return this.declarations.get(name);
   }
 
   /** Runs `work`, in which type parameters mean what they do in the instance. */

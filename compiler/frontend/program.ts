@@ -1,12 +1,10 @@
 /** The TypeScript program: files, its own diagnostics, and the modules in the order of their dependence. */
 import fs from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import ts from "./typescript.cjs";
 import { type Diagnostic, refuse } from "../diagnostics.ts";
+import { CORE } from "../files.ts";
 import { type Loc, Source } from "../source.ts";
-
-export const CORE_PATH = fileURLToPath(new URL("../core/core.d.ts", import.meta.url));
 
 const OPTIONS = {
   noLib: true,
@@ -46,9 +44,9 @@ export class SourceProgram {
     const paths = readPaths(input.project ?? nearestProject(entries[0]));
     this.aliases = Object.keys(paths).map((pattern) => pattern.replace(/\*$/, ""));
     const options: ts.CompilerOptions = { ...OPTIONS, paths };
-    this.program = ts.createProgram([CORE_PATH, ...entries], options, overlayHost(input.overlay, before?.program), before?.program);
+    this.program = ts.createProgram([CORE, ...entries], options, overlayHost(input.overlay, before?.program), before?.program);
     this.checker = this.program.getTypeChecker();
-    this.core = this.program.getSourceFile(CORE_PATH)!;
+    this.core = this.program.getSourceFile(CORE)!;
     for (const entry of entries) {
       const file = this.program.getSourceFile(entry);
       if (!file) throw new Error(`cannot read ${entry}`);
@@ -169,9 +167,15 @@ function overlayHost(overlay: Map<string, string> | undefined, before: ts.Progra
   host.getSourceFile = (name, options) => {
     const text = read(name);
     if (text === undefined) return undefined;
-    const known = before?.getSourceFile(name);
-    return known?.text === text ? known : ts.createSourceFile(name, text, options, true);
+    const known = before?.getSourceFile(name) ?? parsed.get(name);
+    if (known?.text === text) return known;
+    const file = ts.createSourceFile(name, text, options, true);
+    parsed.set(name, file);
+    return file;
   };
   return host;
 }
+
+/** The last parse of each file: a process that compiles many programs has the core library and much else in common. */
+const parsed = new Map<string, ts.SourceFile>();
 

@@ -7,7 +7,7 @@ import { Session, compile } from "../../compiler/compile.ts";
 import { emitC } from "../../compiler/emit-c/program.ts";
 import { entries, explain } from "../../compiler/explain.ts";
 
-const CLI = ["--import", "tsx", "compiler/cli.ts"];
+const CLI = ["compiler/understudy-compiler.cjs"];
 let dir: string;
 beforeEach(() => { dir = fs.mkdtempSync(path.join(os.tmpdir(), "dialect-")); });
 afterEach(() => fs.rmSync(dir, { recursive: true }));

@@ -161,7 +161,7 @@ export function onTrap(site: u32): never {
 describe("the command line", () => {
   test("writes C, include file and runtime; or errors and exit code 1", () => {
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), "dialect-"));
-    const run = (...args: string[]) => spawnSync(process.execPath, ["--import", "tsx", "compiler/cli.ts", ...args], { encoding: "utf8" });
+    const run = (...args: string[]) => spawnSync(process.execPath, ["compiler/understudy-compiler.cjs", ...args], { encoding: "utf8" });
     try {
       const entry = path.join(dir, "main.ts");
       fs.writeFileSync(entry, "/** @entry */\nexport function f(): u32 { return 1; }\n");

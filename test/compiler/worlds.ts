@@ -3,15 +3,16 @@ import { execFile, execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
+
 import { promisify } from "node:util";
 import { compile } from "../../compiler/compile.ts";
 import type { Diagnostic } from "../../compiler/diagnostics.ts";
 import { DialectTrap, type DialectValue, instantiate } from "../../compiler/emit-js/load.ts";
+import { RUNTIME } from "../../compiler/files.ts";
 import type { Func, Program, Type } from "../../compiler/ir.ts";
 import { reportAll } from "../../compiler/report.ts";
 
-const RUNTIME_DIR = fileURLToPath(new URL("../../compiler/emit-c", import.meta.url));
+const RUNTIME_DIR = path.dirname(RUNTIME);
 const run = promisify(execFile);
 
 /** All that is exported is there, used or not. */
