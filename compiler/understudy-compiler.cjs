@@ -35,7 +35,7 @@ function bundle(file) {
   const { buildSync } = createRequire(require.resolve("tsx"))("esbuild");
   fs.mkdirSync(path.dirname(file), { recursive: true });
   const { outputFiles } = buildSync({
-    entryPoints: [path.join(__dirname, "cli.ts")], bundle: true, write: false, platform: "node", format: "cjs", external: ["typescript"],
+    entryPoints: [path.join(__dirname, "cli.ts")], bundle: true, write: false, platform: "node", format: "cjs", external: ["typescript", "ts-morph"],
     define: { "import.meta.url": "ownUrl" }, // files.ts asks for it
     banner: { js: `const ownUrl = ${JSON.stringify(pathToFileURL(path.join(__dirname, "files.ts")).href)};` },
     logLevel: "error",

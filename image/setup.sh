@@ -11,6 +11,7 @@ gcc:gcc
 /usr/include/stdio.h:libc6-dev
 clang:clang
 wasm2c:wabt
+gdb:gdb
 make:make
 ld:binutils
 /usr/lib/grub/i386-pc/linux.mod:grub-pc-bin
