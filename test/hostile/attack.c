@@ -247,12 +247,25 @@ static struct outcome flip_cr4(u64 flip)
 	return o;
 }
 
+/* AMD-V, whose hypercall is another instruction. */
+bool has_svm(void)
+{
+	u32 eax = 0x80000001, ebx, ecx = 0, edx;
+
+	asm volatile("cpuid" : "+a" (eax), "=b" (ebx), "+c" (ecx), "=d" (edx));
+	return ecx & 4;
+}
+
 static struct outcome hypercall(u64 number, u64 rdi, u64 rsi, u64 rdx)
 {
 	struct outcome o = { number, ~0ull, 0 };
 
-	asm volatile(GUARDED_RAX("vmcall", "mov %%rax, %[value]")
-		     : "+&a" (o.fault), [rip] "=&r" (o.rip), [value] "+&r" (o.value), "+d" (rdx) : "D" (rdi), "S" (rsi) : "memory", "cc");
+	if (has_svm())
+		asm volatile(GUARDED_RAX("vmmcall", "mov %%rax, %[value]")
+			     : "+&a" (o.fault), [rip] "=&r" (o.rip), [value] "+&r" (o.value), "+d" (rdx) : "D" (rdi), "S" (rsi) : "memory", "cc");
+	else
+		asm volatile(GUARDED_RAX("vmcall", "mov %%rax, %[value]")
+			     : "+&a" (o.fault), [rip] "=&r" (o.rip), [value] "+&r" (o.value), "+d" (rdx) : "D" (rdi), "S" (rsi) : "memory", "cc");
 	return o;
 }
 
@@ -285,6 +298,24 @@ static void try_vmx(struct answer *answer)
 	VMX("invept", "invept %[descriptor], %[one]");
 	VMX("invvpid", "invvpid %[descriptor], %[one]");
 	VMX("getsec", "getsec");
+}
+
+/* The same for AMD-V. */
+static void try_svm(struct answer *answer)
+{
+#define SVM(name, instruction) do { \
+	u64 fault = physical(page()), rip; \
+	asm volatile(GUARDED_RAX(instruction, "") : "+&a" (fault), [rip] "=&r" (rip) : "c" (0) : "rbx", "rdx", "memory", "cc"); \
+	say_number(answer, name, fault); \
+} while (0)
+	SVM("vmrun", "vmrun");
+	SVM("vmload", "vmload");
+	SVM("vmsave", "vmsave");
+	SVM("stgi", "stgi");
+	SVM("clgi", "clgi");
+	SVM("skinit", "skinit");
+	SVM("invlpga", "invlpga");
+	SVM("vmcall", "vmcall");
 }
 
 #define ICR_LOW 0x300
@@ -479,7 +510,9 @@ bool attack(const struct request *request, struct answer *answer)
 {
 	if (touch(request, answer) || single(request, answer))
 		return true;
-	if (is(request, "vmx")) {
+	if (is(request, "svm")) {
+		try_svm(answer);
+	} else if (is(request, "vmx")) {
 		try_vmx(answer);
 	} else if (is(request, "fill")) {
 		fill(request->number[0]);

@@ -44,6 +44,8 @@ void say_number(struct answer *answer, const char *name, u64 value);
 
 /* ---- attack.c ------------------------------------------------------------------- */
 
+/* The CPU has AMD-V. */
+bool has_svm(void);
 /* False when there is no such attack. */
 bool attack(const struct request *request, struct answer *answer);
 

@@ -285,6 +285,8 @@ static bool desperate(const struct request *request, struct answer *answer)
 	} else if (is(request, "storm")) {
 		/* Hypercalls and breaches without end. */
 		print("gone\n> ");
+		while (has_svm())
+			asm volatile("cli; vmmcall; movl (%1), %%ecx" : : "a" (0x55530004), "r" (request->number[0]), "D" (0), "S" (0) : "rcx");
 		for (;;)
 			asm volatile("cli; vmcall; movl (%1), %%ecx" : : "a" (0x55530004), "r" (request->number[0]), "D" (0), "S" (0) : "rcx");
 	} else {

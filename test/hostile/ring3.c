@@ -57,6 +57,13 @@ int main(void)
 		seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
 		hypercall(i < 30 ? US_HC(i) : seed, (uintptr_t)area, i % 2 ? sizeof(area) : seed, seed & 3);
 	}
+	for (unsigned i = 0; i < 30; i++)
+		TRY("vmmcall");
+	TRY("vmrun");
+	TRY("vmload");
+	TRY("vmsave");
+	TRY("stgi");
+	TRY("clgi");
 	TRY("vmxon %3");
 	TRY("vmclear %3");
 	TRY("vmptrld %3");

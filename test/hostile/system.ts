@@ -3,8 +3,8 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll } from "vitest";
 import { buildDir, projectDir } from "../../image/paths.ts";
-import { type BochsMachine, type BochsOptions, startBochs } from "../machine/bochs.ts";
 import type { ShellResult } from "../machine/console.ts";
+import { type Target, type TestMachine, bochs } from "../machine/targets.ts";
 
 export const seconds = 1000;
 
@@ -66,7 +66,7 @@ function parseAnswer(text: string): Answer {
 
 /** A machine with OS 1 on it, as tests want to talk to it. */
 export class System {
-  machine!: BochsMachine;
+  machine!: TestMachine;
 
   sh(command: string, timeoutMs?: number): Promise<ShellResult> {
     return this.machine.sh(command, timeoutMs);
@@ -126,7 +126,7 @@ export class System {
     await this.run(`${launchHostile} && ask 2`, 120 * seconds);
   }
 
-  /** Lines of trouble in OS 1's kernel log since the tests began, and what the VMM and Bochs complain of. */
+  /** Lines of trouble in OS 1's kernel log since the tests began, and what the VMM and the emulator complain of. */
   async complaints(): Promise<string[]> {
     const lines = (await this.run(`dmesg | grep -Ei '${trouble}' || true`)).split("\n").filter(Boolean);
     const panics = readFileSync(this.machine.com1Log, "latin1").match(/understudy: panic.*/g) ?? [];
@@ -136,7 +136,7 @@ export class System {
   /** What is worth reading when something went wrong. */
   describe(): string {
     const { com1Log, troubles } = this.machine;
-    return [`--- end of ${com1Log}`, tail(com1Log, 40), "--- Bochs' complaints", ...troubles.slice(-10)].join("\n");
+    return [`--- end of ${com1Log}`, tail(com1Log, 40), "--- the emulator's complaints", ...troubles.slice(-10)].join("\n");
   }
 }
 
@@ -144,11 +144,11 @@ export class System {
  * A machine for the tests of the enclosing `describe`: booted to OS 1's shell before the first of them, with the hostile
  * module loaded. When a test fails, what the machine said last is printed.
  */
-export function useSystem(options: Omit<BochsOptions, "iso">): System {
+export function useSystem(options: { name: string; cpus: number }, target: Target = bochs): System {
   const system = new System();
   beforeAll(async () => {
     const iso = process.env.TEST_ISO ?? testIso();
-    system.machine = await startBochs({ memoryMiB: 1536, ...options, iso });
+    system.machine = await target.start({ memoryMiB: 1536, ...options, iso });
     await system.machine.expect(/os1# /, 300 * seconds);
     // From here on the kernel's log is the tests'.
     await system.run("insmod /lib/hostile/hostile.ko && dmesg -c >/dev/null");

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { buildDir, projectDir } from "../../image/paths.ts";
+import { targets } from "./targets.ts";
 
 const minutes = 60_000;
 
@@ -13,7 +14,7 @@ interface Entry {
   ticks: number;
 }
 
-describe("the whole cycle, as make demo runs it", () => {
+describe.each(targets)("the whole cycle, as make demo TARGET=$name runs it", ({ name: target }) => {
   let result: { status: number | null; output: string };
   let timeline: Entry[];
 
@@ -22,7 +23,7 @@ describe("the whole cycle, as make demo runs it", () => {
       cwd: projectDir,
       encoding: "utf8",
       timeout: 9 * minutes,
-      env: { ...process.env, TARGET: "", CPUS: "2" },
+      env: { ...process.env, TARGET: target, CPUS: "2" },
     });
     result = { status, output: `${stdout}${stderr}` };
     timeline = JSON.parse(readFileSync(join(buildDir, "demo/timeline.json"), "utf8")) as Entry[];

@@ -94,7 +94,8 @@ export class Cpu extends Struct {
   cr4AtCapture: u64;
   /** On AMD-V: signals that were sent and not yet seen. */
   signals: u32;
-  reserved: u32;
+  /** On AMD-V: signals that the last NMI stood for; 0 if it was the guest's own. */
+  signalled: u32;
 }
 assertLayout<Cpu>(72, { vcpu: 16 });
 export const NO_VECTOR: u32 = 0xffffffff;

@@ -6,6 +6,7 @@ import { EXIT_MASK, Vcpu, cpuOf } from '../cpu.ts';
 import { Exit, IoExit } from '../exit.ts';
 import { deliverPendingNmi, endNmi, injectNmi, reinjectInterrupted } from './guest.ts';
 import { acceptNmi } from './interrupts.ts';
+import { noteNmi } from './signal.ts';
 import { vmcbOf } from './vcpu.ts';
 
 /** Counts the exit if it is a CPUID, the commonest one; whether it is. */
@@ -43,8 +44,11 @@ export function takeExit(vcpu: Vcpu): Exit {
   vcpu.exits[u32(exit) & EXIT_MASK]++;
   reinjectInterrupted(vcpu);
   const code: u32 = wrapU32(vmcbOf(vcpu).exitCode);
-  if (exit === Exit.NMI) acceptNmi();
-  else if (code === ExitCode.IRET) endNmi(vcpu);
+  if (exit === Exit.NMI) {
+    acceptNmi();
+    noteNmi(cpuOf(vcpu));
+  }
+  if (code === ExitCode.IRET) endNmi(vcpu);
   else if (code === ExitCode.VINTR) deliverPendingNmi(vcpu);
   return exit;
 }

@@ -30,10 +30,14 @@ function hasStartup(cpu: Cpu): boolean {
   return atomicLoad(cpu.guestInit) !== 0 || atomicLoad(cpu.guestSipi) !== 0;
 }
 
+/** An NMI has arrived. Several signals may have become one. */
+export function noteNmi(cpu: Cpu): void {
+  cpu.signalled = atomicExchange(cpu.signals, 0);
+}
+
 /** Whether the NMI that has just arrived was a signal for which there is nothing left to do. */
 export function isLeftOver(cpu: Cpu): boolean {
-  const sent = atomicExchange(cpu.signals, 0);
-  return sent !== 0 && !hasStartup(cpu);
+  return cpu.signalled !== 0 && !hasStartup(cpu);
 }
 
 /** Sends a guest's own INIT or SIPI, `command` as in its ICR, to a processor of its instance. */
@@ -61,4 +65,5 @@ export function waitsHere(cpu: Cpu): boolean {
 /** Waits in the VMM for the next signal. */
 export function waitForSignal(cpu: Cpu): void {
   if (atomicLoad(cpu.command) === Command.NONE && !hasStartup(cpu)) waitForNmi();
+  noteNmi(cpu);
 }
