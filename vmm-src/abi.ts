@@ -41,6 +41,7 @@ export const HYPERCALL_STOP: u32 = 0x55530009;
 export const HYPERCALL_TAKE: u32 = 0x5553000a;
 export const HYPERCALL_GIVE_BACK: u32 = 0x5553000b;
 
+/** @mustUse */
 export enum Result {
   OK = 0,
   UNKNOWN = 1,

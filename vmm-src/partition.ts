@@ -114,10 +114,22 @@ function splitAt(address: u64): void {
   }
 }
 
-/** Gives RAM that `from` owns entirely to `to`; otherwise nothing changes. */
+/** Whether a piece lies on both sides of an address. */
+function isInside(address: u64): boolean {
+  for (let i: u32 = 0; i < pieceCount; i++) {
+    const piece = pieces[i];
+    if (address > piece.base && address - piece.base < piece.size) return true;
+  }
+  return false;
+}
+
+/** Gives RAM that `from` owns entirely to `to`; otherwise nothing changes. What was moved can be moved back. */
 export function moveMemory(base: HostPhysical, size: u64, from: u32, to: u32): Result {
   if (size === 0n || !holdsMemory(from, base, size)) return Result.MEMORY;
-  if (pieceCount + 2 > MAX_PIECES) return Result.MEMORY;
+  let needed = pieceCount;
+  if (isInside(base)) needed++;
+  if (isInside(base + size)) needed++;
+  if (needed > MAX_PIECES) return Result.MEMORY;
   splitAt(base);
   splitAt(base + size);
   for (let i: u32 = 0; i < pieceCount; i++) {

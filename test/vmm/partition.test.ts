@@ -93,6 +93,19 @@ describe("memory moves", () => {
     expect(pieces()).toHaveLength(4);
   });
 
+  test("as long as there is room for the pieces that it takes, and back always", () => {
+    call.resetPartition!(4);
+    const apart = Array.from({ length: 127 }, (_, i) => ({ base: BigInt(i) * 4n * MIB, size: 3n * MIB, owner: 1 }));
+    add(...apart);
+    expect(call.moveMemory!(MIB, MIB, 1, 2)).toBe(REFUSED);
+    expect(pieces()).toEqual(apart);
+    expect(call.moveMemory!(0n, MIB, 1, 2)).toBe(OK);
+    expect(pieces()).toHaveLength(128);
+    expect(call.moveMemory!(8n * MIB, MIB, 1, 2)).toBe(REFUSED);
+    expect(call.moveMemory!(0n, MIB, 2, 1)).toBe(OK);
+    expect(pieces()).toEqual(apart);
+  });
+
   test.each([
     ["nothing", 64n * MIB, 0n, 1],
     ["what another one owns", 128n * MIB, MIB, 1],

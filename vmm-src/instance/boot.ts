@@ -81,9 +81,10 @@ function resetShadows(): void {
   resetTick();
 }
 
-/** Moves the range and everything that hangs on it; the other processors are held. */
-function partition(request: BootRequest, parent: u32, child: u32): void {
-  moveMemory(request.memoryBase, request.memorySize, parent, child);
+/** Moves the range and everything that hangs on it, or changes nothing; the other processors are held. */
+function partition(request: BootRequest, parent: u32, child: u32): Result {
+  const moved = moveMemory(request.memoryBase, request.memorySize, parent, child);
+  if (moved !== Result.OK) return moved;
   unmapRange(parent, request.memoryBase, request.memorySize);
   guardApic(parent, true);
   guardSharedMsrs(parent, true);
@@ -100,11 +101,12 @@ function partition(request: BootRequest, parent: u32, child: u32): void {
   instance.attached = false;
   instance.startTick = readTsc();
   instance.stopTick = 0n;
+  return Result.OK;
 }
 
 /** Undoes `partition` for a kernel that could not be prepared. */
 function unpartition(request: BootRequest, parent: u32, child: u32): void {
-  moveMemory(request.memoryBase, request.memorySize, child, parent);
+  assert(moveMemory(request.memoryBase, request.memorySize, child, parent) === Result.OK); // it came from there
   mapIdentical(parent, request.memoryBase, request.memorySize, MAP_ALL);
   guardApic(parent, false);
   guardSharedMsrs(parent, false);
@@ -145,9 +147,9 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   cancelRelease();
   rememberLogicalId(vcpu);
   holdOthers(self, parent);
-  partition(request, parent, child);
-  const prepared = prepareKernel(request, start);
-  if (prepared !== Result.OK) unpartition(request, parent, child);
+  const partitioned = partition(request, parent, child);
+  const prepared = partitioned === Result.OK ? prepareKernel(request, start) : partitioned;
+  if (partitioned === Result.OK && prepared !== Result.OK) unpartition(request, parent, child);
   flushMemoryMap(vcpu);
   letGo();
   if (prepared !== Result.OK) return prepared;
