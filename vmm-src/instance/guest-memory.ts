@@ -20,52 +20,52 @@ export function setLowBase(instance: u32, base: HostPhysical): void {
   lowBases[instance - 1] = base;
 }
 
-/** No such address. */
-export const NO_ADDRESS: u64 = 0xffffffffffffffffn;
+/** Where something is, or that the instance has nothing there. */
+export type Mapped<Address> = { mapped: true; at: Address } | { mapped: false };
 
-/** Host address of `size` bytes at a guest-physical address, NO_ADDRESS unless all of them are the instance's RAM. */
-export function guestToHost(instance: u32, guest: GuestPhysical, size: u64): HostVirtual {
+/** Host address of `size` bytes at a guest-physical address; not mapped unless all of them are the instance's RAM. */
+export function guestToHost(instance: u32, guest: GuestPhysical, size: u64): Mapped<HostVirtual> {
   const low = lowBase(instance);
   let host: u64 = guest;
   if (low !== 0n && guest < LOW_SIZE) {
-    if (size > LOW_SIZE - guest) return NO_ADDRESS;
+    if (size > LOW_SIZE - guest) return { mapped: false };
     host = low + guest;
   }
-  return holdsMemory(instance, host, size) ? host : NO_ADDRESS;
+  return holdsMemory(instance, host, size) ? { mapped: true, at: host } : { mapped: false };
 }
 
-/** Guest-physical address of a linear address by the guest's own page tables (SDM Vol. 3A, 5.5); NO_ADDRESS if unmapped. */
-export function guestLinearToPhysical(vcpu: Vcpu, linear: u64): GuestPhysical {
-  if ((guestCr0(vcpu) & CR0_PG) === 0n) return linear;
+/** Guest-physical address of a linear address by the guest's own page tables (SDM Vol. 3A, 5.5). */
+export function guestLinearToPhysical(vcpu: Vcpu, linear: u64): Mapped<GuestPhysical> {
+  if ((guestCr0(vcpu) & CR0_PG) === 0n) return { mapped: true, at: linear };
   let table: u64 = guestCr3(vcpu) & PTE_ADDRESS;
   const levels: u32 = (guestCr4(vcpu) & CR4_LA57) !== 0n ? 5 : 4;
   for (let level: u32 = levels; level > 0; level--) {
     const shift: u64 = 12n + 9n * u64(level - 1);
     const slot = guestToHost(vcpu.instance, table + ((linear >> shift) & 511n) * 8n, 8n);
-    if (slot === NO_ADDRESS) return NO_ADDRESS;
-    const entry = load64(slot);
-    if ((entry & PTE_PRESENT) === 0n) return NO_ADDRESS;
-    if (level === 1) return (entry & PTE_ADDRESS) | (linear & (PAGE_SIZE - 1n));
+    if (!slot.mapped) return { mapped: false };
+    const entry = load64(slot.at);
+    if ((entry & PTE_PRESENT) === 0n) return { mapped: false };
+    if (level === 1) return { mapped: true, at: (entry & PTE_ADDRESS) | (linear & (PAGE_SIZE - 1n)) };
     if ((entry & PTE_LARGE) !== 0n && level <= 3) {
       const size: u64 = level === 3 ? SIZE_1G : SIZE_2M;
-      return (entry & PTE_ADDRESS & ~(size - 1n)) | (linear & (size - 1n));
+      return { mapped: true, at: (entry & PTE_ADDRESS & ~(size - 1n)) | (linear & (size - 1n)) };
     }
     table = entry & PTE_ADDRESS;
   }
-  return NO_ADDRESS;
+  return { mapped: false };
 }
 
 /** Copies up to 15 instruction bytes at a linear address; returns how many could be read. */
 export function fetchInstruction(vcpu: Vcpu, linear: u64, out: FixedArray<u8, 16>): u32 {
-  let host: u64 = NO_ADDRESS;
+  let host: u64 = 0n;
   for (let i: u32 = 0; i < 15; i++) {
     const address: u64 = linear + u64(i);
     if (i === 0 || (address & (PAGE_SIZE - 1n)) === 0n) {
       const physical = guestLinearToPhysical(vcpu, address);
-      if (physical === NO_ADDRESS) return i;
-      host = guestToHost(vcpu.instance, physical & ~(PAGE_SIZE - 1n), PAGE_SIZE);
-      if (host === NO_ADDRESS) return i;
-      host += physical & (PAGE_SIZE - 1n);
+      if (!physical.mapped) return i;
+      const page = guestToHost(vcpu.instance, physical.at & ~(PAGE_SIZE - 1n), PAGE_SIZE);
+      if (!page.mapped) return i;
+      host = page.at + (physical.at & (PAGE_SIZE - 1n));
     }
     out[i] = load8(host);
     host++;

@@ -16,7 +16,7 @@ import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
 import { boot } from './boot.ts';
 import { beginRelease, knowFunctions, mayRelease, release } from './capture.ts';
-import { NO_ADDRESS, guestToHost } from './guest-memory.ts';
+import { type Mapped, guestToHost } from './guest-memory.ts';
 import { instanceOf, isInstance } from './instance.ts';
 import { raiseConsole } from './io.ts';
 import { fillStatus } from './status.ts';
@@ -27,32 +27,32 @@ const MAX_BUFFER: u64 = 0x10000n;
 /** The request is copied before it is checked: the guest may change its own while we look. */
 const request: BootRequest = zeroed();
 
-/** Host address of the caller's buffer of at least `needed` bytes, NO_ADDRESS if it is not one. */
-function bufferOf(vcpu: Vcpu, needed: u32): HostVirtual {
+/** Host address of the caller's buffer of at least `needed` bytes, if it is one. */
+function bufferOf(vcpu: Vcpu, needed: u32): Mapped<HostVirtual> {
   const length = vcpu.registers[RSI];
   const address = vcpu.registers[RDI];
-  if (length < u64(needed) || length > MAX_BUFFER || (address & (PAGE_SIZE - 1n)) !== 0n) return NO_ADDRESS;
+  if (length < u64(needed) || length > MAX_BUFFER || (address & (PAGE_SIZE - 1n)) !== 0n) return { mapped: false };
   return guestToHost(vcpu.instance, address, length);
 }
 
 function status(vcpu: Vcpu): Result {
   const buffer = bufferOf(vcpu, sizeOf<Status>());
-  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  if (!buffer.mapped) return Result.BUFFER;
   if (instanceOf(vcpu.instance).holdsPlatform) knowFunctions(vcpu);
-  fillStatus(at<Status>(buffer), vcpu);
+  fillStatus(at<Status>(buffer.at), vcpu);
   return Result.OK;
 }
 
 /** Copies the events from sequence number RDX on, as many as fit. */
 function events(vcpu: Vcpu): Result {
   const buffer = bufferOf(vcpu, sizeOf<EventsHeader>());
-  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  if (!buffer.mapped) return Result.BUFFER;
   const next = nextSequence();
   let sequence: u64 = vcpu.registers[RDX];
   if (next > u64(EVENT_COUNT) && sequence < next - u64(EVENT_COUNT)) sequence = next - u64(EVENT_COUNT);
-  const header = at<EventsHeader>(buffer);
-  let place: u64 = buffer + u64(sizeOf<EventsHeader>());
-  const end: u64 = buffer + vcpu.registers[RSI];
+  const header = at<EventsHeader>(buffer.at);
+  let place: u64 = buffer.at + u64(sizeOf<EventsHeader>());
+  const end: u64 = buffer.at + vcpu.registers[RSI];
   header.count = 0;
   while (sequence < next && place + u64(sizeOf<Event>()) <= end) {
     copyBytes(place, addressOf(eventAt(sequence)), u64(sizeOf<Event>()));
@@ -73,31 +73,31 @@ function hasConsole(vcpu: Vcpu): boolean {
 
 function consoleRead(vcpu: Vcpu): Result {
   const buffer = bufferOf(vcpu, sizeOf<ConsoleHeader>());
-  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  if (!buffer.mapped) return Result.BUFFER;
   if (!hasConsole(vcpu)) return Result.INSTANCE;
   const room: u32 = wrapU32(vcpu.registers[RSI]) - sizeOf<ConsoleHeader>();
-  at<ConsoleHeader>(buffer).count = takeOutput(buffer + u64(sizeOf<ConsoleHeader>()), room);
+  at<ConsoleHeader>(buffer.at).count = takeOutput(buffer.at + u64(sizeOf<ConsoleHeader>()), room);
   return Result.OK;
 }
 
 function consoleWrite(vcpu: Vcpu): Result {
   const buffer = bufferOf(vcpu, sizeOf<ConsoleHeader>());
-  if (buffer === NO_ADDRESS) return Result.BUFFER;
+  if (!buffer.mapped) return Result.BUFFER;
   if (!hasConsole(vcpu)) return Result.INSTANCE;
-  const header = at<ConsoleHeader>(buffer);
+  const header = at<ConsoleHeader>(buffer.at);
   const room: u32 = wrapU32(vcpu.registers[RSI]) - sizeOf<ConsoleHeader>();
   // Read once: another processor of the guest may change it.
-  const wanted: u32 = load32(buffer);
+  const wanted: u32 = load32(buffer.at);
   const count: u32 = wanted < room ? wanted : room;
-  header.count = putInput(buffer + u64(sizeOf<ConsoleHeader>()), count);
+  header.count = putInput(buffer.at + u64(sizeOf<ConsoleHeader>()), count);
   raiseConsole(wrapU32(vcpu.registers[RDX]));
   return Result.OK;
 }
 
 function bootRequest(vcpu: Vcpu): Result {
   const buffer = bufferOf(vcpu, sizeOf<BootRequest>());
-  if (buffer === NO_ADDRESS) return Result.BUFFER;
-  copyBytes(addressOf(request), buffer, u64(sizeOf<BootRequest>()));
+  if (!buffer.mapped) return Result.BUFFER;
+  copyBytes(addressOf(request), buffer.at, u64(sizeOf<BootRequest>()));
   return boot(request, vcpu);
 }
 
