@@ -126,7 +126,7 @@ static void arm(void)
 	atomic_set(&nmis.due, nmis.each);
 	atomic_inc(&nmis.shots);
 	nmis.seed = nmis.seed * 6364136223846793005ull + 1442695040888963407ull;
-	set_timer(20000 + (nmis.seed >> 33) % 80000);
+	set_timer(40000 + (nmis.seed >> 33) % 160000);
 }
 
 static int on_nmi(unsigned int type, struct pt_regs *registers)

@@ -175,7 +175,7 @@ export class BochsMachine {
 
   /**
    * Writes Bochs' log (its stderr), but for what Linux causes at every tick: reads of APERF and MPERF, which
-   * Bochs has not; and for the sound library's complaints.
+   * Bochs has not; for NMIs; and for the sound library's complaints.
    */
   private keepLog(stream: Readable): void {
     let rest = "";
@@ -184,7 +184,7 @@ export class BochsMachine {
       rest = lines.pop()!;
       if (!this.screen) this.watchScreen(lines);
       this.ticks = Number(/^\d{11,}/.exec(lines.at(-1) ?? "")?.[0] ?? this.ticks);
-      const kept = lines.filter((line) => !/RDMSR: Unknown register|^ALSA /.test(line));
+      const kept = lines.filter((line) => !/RDMSR: Unknown register|Deliver NMI$|^ALSA /.test(line));
       if (kept.length > 0) appendFileSync(this.bochsLogFile, kept.join("\n") + "\n", "latin1");
     });
   }
