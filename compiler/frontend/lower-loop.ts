@@ -74,6 +74,7 @@ export function lowerForOf(scope: Scope, node: ts.ForOfStatement): Stmt[] {
 /** What stays the same through the loop: static storage, a variable that is assigned once. */
 function isFixed(list: Expr): boolean {
   if (list.kind === "ref") return placeChildren(list.place).every(isFixed);
+  if (list.kind === "member") return isFixed(list.value);
   return list.kind === "const" || fixedSlice(list) !== null;
 }
 

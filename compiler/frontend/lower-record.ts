@@ -49,20 +49,37 @@ export function lowerMember(scope: Scope, node: ts.PropertyAccessExpression, rec
   const type = record.type as RecordType;
   const name = node.name.text;
   if (type.tag?.name === name) return { kind: "member", type: type.tag.type, value: record, variant: null, field: type.tag };
-  const variant = type.variants.length === 1 ? type.variants[0]! : narrowed(scope, node, record, type);
-  const field = variant.fields.find((one) => one.name === name);
-  if (!field) throw refuse.unknownName(scope.front.loc(node.name), `${typeName(type)}.${name}`);
-  return { kind: "member", type: field.type, value: record, variant, field };
+  const variants = type.variants.length === 1 ? type.variants : narrowed(scope, node, record, type);
+  const members = variants.map((variant) => memberOf(record, variant, name));
+  const [first] = members;
+  if (!first) throw refuse.unknownName(scope.front.loc(node.name), `${typeName(type)}.${name}`);
+  // A field that several variants have may lie elsewhere in each.
+  return members.slice(0, -1).reduceRight<Expr>((otherwise, member, i) => {
+    const tag: Expr = { kind: "member", type: type.tag!.type, value: record, variant: null, field: type.tag! };
+    const label: Expr = { kind: "const", type: type.tag!.type, value: variants[i]!.value, name: variants[i]!.label };
+    return { kind: "conditional", type: first.type, test: { kind: "compare", type: BOOL, op: "==", left: tag, right: label }, yes: member!, no: otherwise };
+  }, members.at(-1)!);
 }
 
-function narrowed(scope: Scope, node: ts.PropertyAccessExpression, record: Expr, type: RecordType): Variant {
+function memberOf(record: Expr, variant: Variant, name: string): Expr | null {
+  const field = variant.fields.find((one) => one.name === name);
+  return field ? { kind: "member", type: field.type, value: record, variant, field } : null;
+}
+
+/** The variants that are left, all of which have the field, of one type. */
+function narrowed(scope: Scope, node: ts.PropertyAccessExpression, record: Expr, type: RecordType): Variant[] {
+  const name = node.name.text;
   const found = variantsAt(scope, node.expression, type);
-  const [only] = found;
-  if (!only || found.length > 1) throw refuse.notNarrowed(scope.front.loc(node), typeName(type), node.name.text, narrowingOf(type, node.name.text));
+  const [first] = found.map((variant) => memberOf(record, variant, name));
+  const isCommon = first && found.every((variant) => {
+    const member = memberOf(record, variant, name);
+    return member && sameStorage(member.type, first.type);
+  });
+  if (found.length !== 1 && !isCommon) throw refuse.notNarrowed(scope.front.loc(node), typeName(type), name, narrowingOf(type, name));
   // tsc keeps a narrowing across calls, which may have changed anything but a local.
   const isLocal = record.kind === "load" && record.place.kind === "local";
   if (!isLocal) throw refuse.narrowedPlace(scope.front.loc(node.expression), node.expression.getText());
-  return only;
+  return found;
 }
 
 function narrowingOf(type: RecordType, name: string): string {

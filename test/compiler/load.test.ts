@@ -48,6 +48,25 @@ describe("dialect programs in Node", () => {
     expect(() => call.f!(1)).toThrow("snippet.ts:2:3: assertion failed: x > 1");
   });
 
+  test("records are objects, slices addresses with a length", () => {
+    const { call, addressOf } = loadSource(`
+      enum Kind { NONE, SOME }
+      type Part = { kind: Kind.NONE } | { kind: Kind.SOME; list: Slice<u16>; flag: boolean; sum: u64 };
+      const list: FixedArray<u16, 4> = [1, 2, 3, 4];
+      export function part(n: u32): Part { return n === 0 ? { kind: Kind.NONE } : { kind: Kind.SOME, list: sliceOf(list, n), flag: n > 1, sum: u64(n) }; }
+      export function total(part: Part): u64 {
+        if (part.kind === Kind.NONE) return 0n;
+        let sum = part.flag ? part.sum : 0n;
+        for (const one of part.list) sum += u64(one);
+        return sum;
+      }`);
+    const part = { kind: 1, list: { address: addressOf("list") + 4n, length: 2 }, flag: true, sum: 2n };
+    expect([call.part!(0), call.part!(2)]).toEqual([{ kind: 0 }, part]);
+    expect([call.total!({ kind: 0 }), call.total!(part)]).toEqual([0n, 9n]);
+    expect(() => call.total!({ ...part, sum: 2 })).toThrow("total: part.sum has to be u64, not 2");
+    expect(() => call.total!({ kind: 7 })).toThrow("total: part has to be Part");
+  });
+
   test("memory is sparse, little-endian, and has devices in it", () => {
     const memory = new Memory();
     const written: [bigint, number, bigint][] = [];

@@ -151,6 +151,8 @@ const AT_MODULE_LEVEL: [code: string, what: string, source: string][] = [
   ["US3017", "a field that another variant has", "type R = { ok: true; a: u32 } | { ok: false };\nexport function f(r: R): u32 { return ▸r.a; }"],
   ["TS2339", "a field after the other variant was found", "type R = { ok: true; a: u32 } | { ok: false };\nexport function f(r: R): u32 { if (r.ok) return 1; return r.▸a; }"],
   ["US5005", "an index of a slice that a call gives", "declare function f(): Slice<u8>;\nexport function g(): u8 { return ▸f()[0]; }"],
+  ["US3017", "a field that all variants have, with two types", "type R = { ok: true; a: u32 } | { ok: false; a: u8 };\nexport function f(r: R): u32 { return u32(▸r.a); }"],
+  ["US2017", "a Result of nothing", "declare function f(): ▸Result<void, u32>;"],
   ["US3018", "a narrowing that a call may undo", "type R = { ok: true; a: u32 } | { ok: false };\nclass S extends Struct { r: R; }\nexport function f(s: S): u32 { return s.r.ok ? ▸s.r.a : 0; }"],
   ["US5022", "a switch that leaves out a variant", "enum K { A, B, C }\ntype R = { k: K.A } | { k: K.B; b: u32 };\nexport function f(r: R): u32 { switch (▸r.k) { case K.A: return 0; } return 1; }"],
   ["US2013", "comparing records", "type R = { a: u32 };\nexport function f(r: R, s: R): boolean { return ▸r === s; }"],
