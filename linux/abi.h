@@ -103,13 +103,17 @@ enum us_error {
 	US_E_TABLES = 12,	/* the VMM's page-table pool is used up */
 	US_E_COMMAND_LINE = 13,	/* command line too long */
 	US_E_AGAIN = 14,	/* preparation has a next step */
+	US_E_FUNCTION = 15,	/* a PCI function can't be granted */
 };
 
+#define US_MAX_GRANTS 32
 struct us_boot_request {
 	us_u64 memory_base, memory_size;	/* 2 MiB aligned */
 	us_u64 kernel_address, kernel_size;	/* the bzImage file as staged inside the range */
 	us_u64 initrd_address, initrd_size;	/* final place, page aligned, inside the range */
 	us_u64 cpu_mask;
+	us_u32 function_count, reserved;
+	us_u16 bdf[US_MAX_GRANTS];		/* PCI functions: shielded ones, or the caller's, whose drivers have let them go; all of a bus, and not of bus 0 */
 	char command_line[2048];		/* NUL-terminated */
 };
 

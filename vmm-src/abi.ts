@@ -58,9 +58,11 @@ export enum Result {
   TABLES = 12,
   COMMAND_LINE = 13,
   AGAIN = 14,
+  FUNCTION = 15,
 }
 
 export const COMMAND_LINE_SIZE = 2048;
+export const MAX_GRANTS: u32 = 32;
 export class BootRequest extends Struct {
   memoryBase: HostPhysical;
   memorySize: u64;
@@ -69,9 +71,12 @@ export class BootRequest extends Struct {
   initrdAddress: HostPhysical;
   initrdSize: u64;
   cpuMask: u64;
+  functionCount: u32;
+  reserved: u32;
+  bdf: FixedArray<u16, 32>;
   commandLine: FixedArray<u8, 2048>;
 }
-assertLayout<BootRequest>(2104, { cpuMask: 48, commandLine: 56 });
+assertLayout<BootRequest>(2176, { cpuMask: 48, bdf: 64, commandLine: 128 });
 
 export enum InstanceState { NONE = 0, RUNNING = 1, STOPPED = 2 }
 export enum CpuState { BARE = 0, RUNNING = 1, WAITING = 2, PARKED = 3, FAILED = 4 }

@@ -30,7 +30,8 @@ const cpuOwners: FixedArray<u32, 32> = zeroed();
 
 export class PciFunction extends Struct {
   bdf: u16;
-  reserved: u16;
+  /** 1: plugged in since the capture; nobody's means shielded then. */
+  late: u16;
   owner: u32;
   /** Configuration space as it was when the function was found. */
   config: FixedArray<u8, 256>;
@@ -169,7 +170,8 @@ export function moveEverything(from: u32, to: u32): void {
     if (cpuOwners[i] === from) cpuOwners[i] = to;
   }
   for (let i: u32 = 0; i < functionCount; i++) {
-    if (functions[i].owner === from) functions[i].owner = to;
+    const fn = functions[i];
+    if (fn.owner === from) fn.owner = to === FREE && fn.late !== 0 ? SHIELDED : to;
   }
 }
 
@@ -224,6 +226,7 @@ export function addFunction(bdf: u16, owner: u32): PciFunction {
   const fn = functions[functionCount - 1];
   fn.bdf = bdf;
   fn.owner = owner;
+  fn.late = owner === SHIELDED ? 1 : 0;
   return fn;
 }
 

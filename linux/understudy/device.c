@@ -189,6 +189,7 @@ const char *error_text(enum us_error error)
 		[US_E_CAPABILITY] = "the CPU lacks something that the VMM needs: see understudy check",
 		[US_E_TABLES] = "the VMM has no page tables left: use a larger or better aligned range",
 		[US_E_COMMAND_LINE] = "the command line is too long",
+		[US_E_FUNCTION] = "a PCI function can't be given: it needs a port above it, all of whose functions are given",
 	};
 	static char unknown[32];
 

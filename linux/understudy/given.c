@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "file.h"
+#include "functions.h"
 #include "say.h"
 
 #define MEMORY "/sys/devices/system/memory"
@@ -216,8 +217,9 @@ bool take_back(const struct given *given)
 {
 	bool blocks = take_back_blocks(given->first_block, given->blocks);
 	bool cpus = take_back_cpus(given->cpus & ~online_cpus());
+	bool devices = given->devices == 0 || rescan_functions();
 
-	return blocks && cpus;
+	return blocks && cpus && devices;
 }
 
 bool note_given(unsigned instance, const struct given *given)
@@ -229,8 +231,8 @@ bool note_given(unsigned instance, const struct given *given)
 	mkdir(NOTES, 0700);
 	snprintf(path, sizeof(path), NOTES "/%u", instance);
 	file = fopen(path, "we");
-	if (!file || fprintf(file, "cpus %#llx\nfirst_block %u\nblocks %u\n", (unsigned long long)given->cpus,
-			     given->first_block, given->blocks) < 0 || fclose(file) != 0) {
+	if (!file || fprintf(file, "cpus %#llx\nfirst_block %u\nblocks %u\ndevices %u\n", (unsigned long long)given->cpus,
+			     given->first_block, given->blocks, given->devices) < 0 || fclose(file) != 0) {
 		complain("%s: %s", path, strerror(errno));
 		return false;
 	}
@@ -248,7 +250,8 @@ bool recall_given(unsigned instance, struct given *given)
 	file = fopen(path, "re");
 	if (!file)
 		return false;
-	read = fscanf(file, "cpus %llx first_block %u blocks %u", &cpus, &given->first_block, &given->blocks) == 3;
+	read = fscanf(file, "cpus %llx first_block %u blocks %u devices %u", &cpus, &given->first_block, &given->blocks,
+		      &given->devices) == 4;
 	given->cpus = cpus;
 	fclose(file);
 	return read;

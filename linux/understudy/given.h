@@ -12,6 +12,7 @@
 struct given {
 	uint64_t cpus;			/* mask of this kernel's numbers */
 	unsigned first_block, blocks;
+	unsigned devices;		/* how many PCI functions this kernel has removed */
 };
 
 /* The size of a memory block: hot-plug's unit. Ends the program if this kernel has no memory hot-plug. */

@@ -16,6 +16,7 @@
 #include "args.h"
 #include "device.h"
 #include "file.h"
+#include "functions.h"
 #include "given.h"
 #include "say.h"
 #include "verbs.h"
@@ -193,15 +194,6 @@ static unsigned count_functions(void)
 	return count;
 }
 
-static bool rescan_pci(void)
-{
-	int error = write_line("1", PCI "/rescan");
-
-	if (error)
-		complain("no PCI rescan: %s", strerror(error));
-	return error == 0;
-}
-
 /* ---- the verb ------------------------------------------------------------------- */
 
 struct holdings { uint64_t memory; unsigned cpus, functions; };
@@ -279,7 +271,7 @@ int verb_handover(char **arguments)
 	complete = add_dax_memory();
 	complete &= online_blocks() >= 0;
 	complete &= online_all_cpus();
-	complete &= rescan_pci();
+	complete &= rescan_functions();
 	now = count_holdings();
 	report(&before, &now, complete, json);
 	return complete ? 0 : 1;

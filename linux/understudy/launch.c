@@ -18,6 +18,7 @@
 #include "cpuid.h"
 #include "device.h"
 #include "file.h"
+#include "functions.h"
 #include "given.h"
 #include "kernel.h"
 #include "say.h"
@@ -33,6 +34,8 @@ struct request {
 	const char *append;
 	uint64_t memory;
 	unsigned cpus;
+	struct functions devices;	/* of this kernel, for the second one */
+	struct functions hidden;	/* not for it, though shielded from this one */
 };
 
 /* ---- what was asked ------------------------------------------------------------- */
@@ -82,19 +85,24 @@ static void check_fit(const struct request *request)
 
 static struct request parse(char **arguments, bool *json)
 {
-	const char *kernel = NULL, *initrd = NULL, *append = NULL, *memory = NULL, *cpus = NULL;
+	const char *kernel = NULL, *initrd = NULL, *append = NULL, *memory = NULL, *cpus = NULL, *devices = NULL, *hidden = NULL;
+	/* Those up to --cpus must be there. */
+	const unsigned needed = 5;
 	const struct option options[] = {
 		{ "--kernel", &kernel, NULL }, { "--initrd", &initrd, NULL }, { "--append", &append, NULL },
-		{ "--memory", &memory, NULL }, { "--cpus", &cpus, NULL }, { "--json", NULL, json }, { NULL, NULL, NULL },
+		{ "--memory", &memory, NULL }, { "--cpus", &cpus, NULL }, { "--device", &devices, NULL },
+		{ "--hide", &hidden, NULL }, { "--json", NULL, json }, { NULL, NULL, NULL },
 	};
 	struct request request;
 
 	parse_arguments("launch", arguments, options, NULL);
-	for (const struct option *option = options; option->text; option++)
+	for (const struct option *option = options; option < options + needed; option++)
 		if (!*option->text)
 			misused("launch: %s is missing: see understudy launch --help", option->name);
 	request.memory = parse_size("--memory", memory);
 	request.cpus = parse_number("--cpus", cpus, 1, US_MAX_CPUS - 1);
+	request.devices = parse_functions("--device", devices);
+	request.hidden = parse_functions("--hide", hidden);
 	request.append = append;
 	request.kernel = read_kernel(kernel);
 	request.initrd = read_file("--initrd", initrd);
@@ -167,6 +175,25 @@ static bool stage(int device, const char *what, uint64_t address, const struct f
 	return done;
 }
 
+/* What the second kernel gets: the devices that were asked for, and what is shielded and not to stay so. */
+static void list_functions(int device, const struct request *request, struct us_boot_request *to_vmm)
+{
+	const struct us_status *status = get_status(device);
+	struct functions all = request->devices;
+
+	for (unsigned i = 0; i < status->function_count && i < US_MAX_FUNCTIONS; i++)
+		if (status->function[i].instance == US_SHIELDED && !has_function(&request->hidden, status->function[i].bdf))
+			add_function("launch", &all, status->function[i].bdf);
+	to_vmm->function_count = all.count;
+	memcpy(to_vmm->bdf, all.bdf, sizeof(all.bdf));
+}
+
+static bool give_devices(struct given *given, const struct request *request)
+{
+	given->devices = remove_functions(&request->devices) ? request->devices.count : 0;
+	return given->devices == request->devices.count;
+}
+
 static bool boot(int device, const struct request *request, const struct given *given, struct us_boot_request *to_vmm)
 {
 	enum us_error error;
@@ -178,6 +205,7 @@ static bool boot(int device, const struct request *request, const struct given *
 	to_vmm->initrd_address = (to_vmm->memory_base + to_vmm->memory_size - request->initrd.size) & ~(PAGE - 1);
 	to_vmm->initrd_size = request->initrd.size;
 	to_vmm->cpu_mask = vmm_cpus(given->cpus);
+	list_functions(device, request, to_vmm);
 	if (!stage(device, "kernel", to_vmm->kernel_address, &request->kernel.file) ||
 	    !stage(device, "initrd", to_vmm->initrd_address, &request->initrd))
 		return false;
@@ -218,7 +246,7 @@ int verb_launch(char **arguments)
 	block_size();
 	vmm_cpus(online_cpus());
 	interrupts_wait();
-	if (give_memory(&given, request.memory) && give_cpus(&given, request.cpus) && note_given(SECOND, &given) &&
+	if (give_memory(&given, request.memory) && give_cpus(&given, request.cpus) && give_devices(&given, &request) && note_given(SECOND, &given) &&
 	    boot(device, &request, &given, &to_vmm)) {
 		report(&given, &to_vmm, json);
 		return 0;

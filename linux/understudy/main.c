@@ -16,13 +16,15 @@ static const struct verb {
 	  "  --dump          describe this machine, for --from\n" },
 	{ "start", verb_start, "[--image FILE] [--json]", "capture: slip the VMM beneath this kernel",
 	  "  --image FILE    the VMM (default /lib/understudy/vmm-vmx.img or vmm-svm.img, by the CPU)\n" },
-	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE --cpus N [--json]",
+	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE --cpus N [--device BDF,...] [--hide BDF,...] [--json]",
 	  "boot a second kernel beside this one",
 	  "  --kernel FILE   a bzImage, such as /boot/vmlinuz-...\n"
 	  "  --initrd FILE   its initrd\n"
 	  "  --append TEXT   its command line\n"
 	  "  --memory SIZE   what this kernel gives it, for example 512M; rounded up to whole memory blocks\n"
-	  "  --cpus N        how many CPUs this kernel gives it\n" },
+	  "  --cpus N        how many CPUs this kernel gives it\n"
+	  "  --device BDF    a PCI function that this kernel gives it, for example 01:00.0; several with commas\n"
+	  "  --hide BDF      a function that was plugged in and that it does not get either\n" },
 	{ "console", verb_console, "[--log] N", "talk to instance N; Ctrl-] leaves",
 	  "  --log           only show what it says\n" },
 	{ "status", verb_status, "[--json]", "who holds what, and what it costs", "" },

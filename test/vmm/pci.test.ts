@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { config, configWrite } from "./pci-access.ts";
 import { ATTENTION, ECAM, LINK_ACTIVE, LINK_CHANGED, LINK_STATUS, POWER_OFF, PRESENCE_CHANGED, PRESENT, PciExpress, SLOT_CONTROL, SLOT_STATUS } from "./pci-express.ts";
-import { BUFFER, HYPERCALL, boot, load, mapKernel, outb, store } from "./scenario.ts";
+import { BUFFER, HYPERCALL, boot, load, mapKernel, outb, reachable, store } from "./scenario.ts";
 import { OK, Vmm } from "./vmm.ts";
 
 const ONES = 0xffff_ffff;
@@ -137,5 +137,87 @@ describe("a hot-plug slot", () => {
     outb(vmm, 0, 0x604, 0x3401, 2);
     expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
     expect([config(vmm, 1, PORT, SLOT_STATUS, 2) & PRESENT, config(vmm, 1, PORT, LINK_STATUS, 2), config(vmm, 1, CARD, 0, 4)]).toEqual([PRESENT, LINK_ACTIVE, NVME]);
+  });
+});
+
+describe("a launch with devices", () => {
+  const WINDOW = 0xfe80_0000n;
+  /** With a card in the slot that the VMM has found; the port passes 2 MiB down. */
+  function plugged(): { vmm: Vmm; pci: PciExpress } {
+    const made = machine();
+    made.pci.functions.get(PORT)!.setUint32(0x20, 0xfe90_fe80, true);
+    made.pci.plug(PORT, NVME, 0x010802);
+    expect(status(made.vmm).at(-1)).toEqual([CARD, SHIELDED]);
+    return made;
+  }
+  const grants = (...bdf: number[]): object => ({ functionCount: bdf.length, functions: bdf });
+
+  test("grants what was shielded: configuration, registers and all, to the second system alone", () => {
+    const { vmm, pci } = plugged();
+    expect(boot(vmm, grants(CARD))).toBe(OK);
+    expect([config(vmm, 0, CARD, 0, 4), config(vmm, 1, CARD, 0, 4), config(vmm, 1, NIC, 0, 4)]).toEqual([ONES, NVME, ONES]);
+    configWrite(vmm, 1, CARD, 0x10, 4, 0xfe80_0000);
+    configWrite(vmm, 1, CARD, 4, 2, 6);
+    expect([pci.read(CARD, 0x10, 4), pci.read(CARD, 4, 2)]).toEqual([0xfe80_0000, 6]);
+    expect(reachable(vmm, 1, WINDOW - 1n, WINDOW, WINDOW + 0x1f_ffffn, WINDOW + 0x20_0000n)).toEqual(["same 7", null, null, "same 7"]);
+    expect(reachable(vmm, 2, WINDOW - 1n, WINDOW, WINDOW + 0x1f_ffffn, WINDOW + 0x20_0000n)).toEqual([null, "same 7", "same 7", null]);
+    expect(pci.read(PORT, 4, 2) & 6).toBe(6);
+    expect(status(vmm)).toContainEqual([CARD, 2]);
+  });
+
+  test("shows the second system the card in its slot, which the first one still sees empty", () => {
+    const { vmm } = plugged();
+    expect(boot(vmm, grants(CARD))).toBe(OK);
+    expect([config(vmm, 0, PORT, SLOT_STATUS, 2) & PRESENT, config(vmm, 1, PORT, SLOT_STATUS, 2) & PRESENT]).toEqual([0, PRESENT]);
+  });
+
+  test("lets nobody write the port above, which confines the device", () => {
+    const { vmm, pci } = plugged();
+    expect(boot(vmm, grants(CARD))).toBe(OK);
+    for (const cpu of [0, 1]) {
+      configWrite(vmm, cpu, PORT, 0x20, 4, 0xfff0_0000);
+      configWrite(vmm, cpu, PORT, 4, 2, 0);
+      configWrite(vmm, cpu, PORT, 0x18, 4, 0);
+    }
+    expect([pci.read(PORT, 0x20, 4), pci.read(PORT, 4, 2) & 6, pci.read(PORT, 0x19, 1)]).toEqual([0xfe90_fe80, 6, 1]);
+  });
+
+  test("is undone by a stop: the device is silent, shielded, and out of reach for nobody's map", () => {
+    const { vmm, pci } = plugged();
+    expect(boot(vmm, grants(CARD))).toBe(OK);
+    configWrite(vmm, 1, CARD, 4, 2, 6);
+    expect(vmm.hypercall(0, HYPERCALL.STOP, { rdx: 2n })).toBe(OK);
+    expect(pci.read(CARD, 4, 2)).toBe(0);
+    expect(vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n })).toBe(OK);
+    expect([status(vmm).at(-1), config(vmm, 0, CARD, 0, 4)]).toEqual([[CARD, SHIELDED], ONES]);
+    expect(reachable(vmm, 1, WINDOW)).toEqual(["same 7"]);
+  });
+
+  test("takes a function of the first system's as well, and gives it back", () => {
+    const { vmm } = plugged();
+    expect(boot(vmm, grants(CARD))).toBe(OK);
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect(config(vmm, 1, CARD, 0, 4)).toBe(NVME);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6256n })).toBe(OK);
+    // From here on it is like any other.
+    expect(boot(vmm, { ...grants(CARD), memoryBase: 0x2000_0000n, cpuMask: 1n }, 1)).not.toBe(vmm.result.FUNCTION);
+  });
+
+  test.each([
+    ["that nobody knows", 0x200], ["on bus 0, where no port confines it", NIC], ["that is a bridge", PORT],
+  ])("refuses a function %s", (_what, bdf) => {
+    const { vmm } = plugged();
+    expect(boot(vmm, grants(bdf))).toBe(vmm.result.FUNCTION);
+    expect(status(vmm)).toContainEqual([CARD, SHIELDED]);
+  });
+
+  test("refuses a part of what is below a port, and more functions than a request holds", () => {
+    const { vmm, pci } = plugged();
+    pci.add(CARD + 1, NVME, 0x010802);
+    config(vmm, 0, CARD + 1, 0, 4);
+    expect(boot(vmm, grants(CARD))).toBe(vmm.result.FUNCTION);
+    expect(boot(vmm, { functionCount: 33, functions: [CARD] })).toBe(vmm.result.FUNCTION);
+    expect(boot(vmm, grants(CARD, CARD + 1))).toBe(OK);
   });
 });

@@ -16,24 +16,25 @@ export const BUFFER = 0x2200_0000n;
 /** Where each instance's kernel has the code that touches devices. */
 const CODE = [0n, 0x210_0000n, BASE + 32n * MIB] as const;
 
-export interface Request { memoryBase?: bigint; memorySize?: bigint; kernelAddress?: bigint; kernelSize?: bigint; initrdAddress?: bigint; initrdSize?: bigint; cpuMask?: bigint; commandLine?: string }
+export interface Request { memoryBase?: bigint; memorySize?: bigint; kernelAddress?: bigint; kernelSize?: bigint; initrdAddress?: bigint; initrdSize?: bigint; cpuMask?: bigint; commandLine?: string; functionCount?: number; functions?: number[] }
 
 /** Writes a request that is right in everything but `changes`, kernel and all. */
 export function writeRequest(vmm: Vmm, changes: Request = {}, at = BUFFER): void {
   const kernelAddress = writeKernel(vmm.machine, LOAD);
-  vmm.machine.memory.writeBytes(at, new Uint8Array(2104));
-  const { commandLine, ...fields } = {
+  vmm.machine.memory.writeBytes(at, new Uint8Array(2176));
+  const { commandLine, functions = [], ...fields } = {
     memoryBase: BASE, memorySize: SIZE, kernelAddress, kernelSize: 8n * MIB, initrdAddress: BASE + 200n * MIB, initrdSize: 20n * MIB, cpuMask: 0b10n, commandLine: "console=ttyS0", ...changes,
   };
   const request = vmm.view("BootRequest", at);
   Object.assign(request, fields);
+  functions.forEach((bdf, i) => vmm.machine.memory.write(request.bdf + BigInt(2 * i), 2, BigInt(bdf)));
   vmm.machine.memory.writeBytes(request.commandLine, bytes(commandLine));
 }
 
 /** What the kernel on a processor is answered when it asks for a second instance. */
 export function boot(vmm: Vmm, changes: Request = {}, cpu = 0): number {
   writeRequest(vmm, changes);
-  return vmm.hypercall(cpu, HYPERCALL.BOOT, { rdi: BUFFER, rsi: 2104n });
+  return vmm.hypercall(cpu, HYPERCALL.BOOT, { rdi: BUFFER, rsi: 2176n });
 }
 
 /** A captured machine on which a second instance runs on the processors in `cpuMask`. */

@@ -84,6 +84,15 @@ export function isPciBridge(fn: PciFunction): boolean {
   return isBridge(fn) && fn.config[PCI_SUBCLASS] === PCI_SUBCLASS_PCI_BRIDGE;
 }
 
+/** Index of the bridge right above a bus; functionTotal() for bus 0, and where there is none. */
+export function bridgeAbove(bus: u32): u32 {
+  for (let i: u32 = 0; i < functionTotal(); i++) {
+    const fn = functionAt(i);
+    if (bus !== 0 && isPciBridge(fn) && readConfig(u32(fn.bdf), PCI_SECONDARY_BUS, 1) === bus) return i;
+  }
+  return functionTotal();
+}
+
 /** Records one function, with its whole configuration space. */
 function addSnapshot(bdf: u32, owner: u32): PciFunction {
   const fn = addFunction(wrapU16(bdf), owner);

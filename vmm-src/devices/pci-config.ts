@@ -5,9 +5,10 @@
  */
 import { portIn32, portOut32 } from '../machine/intrinsics.ts';
 import { portRead, portWrite } from '../machine/ports.ts';
-import { PciFunction, findFunction, functionAt, functionTotal } from '../partition.ts';
+import { PCI_SECONDARY_BUS } from '../machine/pci.ts';
+import { FREE, PciFunction, SHIELDED, findFunction, functionAt, functionTotal } from '../partition.ts';
 import {
-  CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE, ecamBase, ecamSize, isBridge, isPresent, noticeFunction, readConfig, writeConfig,
+  CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE, ecamBase, ecamSize, isBridge, isPciBridge, isPresent, noticeFunction, readConfig, writeConfig,
 } from './pci-bus.ts';
 import { shieldRead, shieldWrite } from './pci-slot.ts';
 
@@ -69,6 +70,18 @@ export function readFunction(instance: u32, holder: boolean, bdf: u32, offset: u
   return !holder && isBridge(fn) ? readBridge(fn, offset, size) : ones(size);
 }
 
+/** Whether a function is the bridge above functions of another instance, which nobody may write. */
+function confinesOther(instance: u32, bridge: PciFunction): boolean {
+  if (!isPciBridge(bridge)) return false;
+  const bus = readConfig(u32(bridge.bdf), PCI_SECONDARY_BUS, 1);
+  for (let i: u32 = 0; i < functionTotal(); i++) {
+    const fn = functionAt(i);
+    const isOthers = fn.owner !== instance && fn.owner !== FREE && fn.owner !== SHIELDED;
+    if (isOthers && u32(fn.bdf >> 8) === bus) return true;
+  }
+  return false;
+}
+
 /** What `instance` writes to a function: 1, 2 or 4 bytes. */
 export function writeFunction(instance: u32, holder: boolean, bdf: u32, offset: u32, size: u32, value: u32): void {
   const index = findFunction(wrapU16(bdf));
@@ -78,7 +91,8 @@ export function writeFunction(instance: u32, holder: boolean, bdf: u32, offset: 
   }
   const fn = functionAt(index);
   if (fn.owner !== instance) return;
-  if (offset > 0xff || !shieldWrite(instance, fn, offset, size, value)) writeConfig(bdf, offset, size, value);
+  if (offset <= 0xff && shieldWrite(instance, fn, offset, size, value)) return;
+  if (!confinesOther(instance, fn)) writeConfig(bdf, offset, size, value);
 }
 
 /** Whether an address is in the configuration space that lies in memory. */

@@ -25,6 +25,7 @@ import { PAGE_SIZE, SIZE_2M } from '../machine/registers.ts';
 import { LOW_END, cpuOwner, holdsMemory, moveMemory, setCpuOwner } from '../partition.ts';
 import { cancelRelease, knowFunctions } from './capture.ts';
 import { setLowBase } from './guest-memory.ts';
+import { checkGrants, grantFunctions, tablesForGrants } from './grant.ts';
 import { confineIoapic } from './ipi.ts';
 import { X2APIC_ICR, closePorts, guardApic, guardMsrs, guardSharedMsrs, instanceOf } from './instance.ts';
 
@@ -58,7 +59,9 @@ export function checkRequest(request: BootRequest, parent: u32, self: Cpu): Resu
   if (request.memorySize < MINIMUM_MEMORY) return Result.TOO_SMALL;
   const usable = checkCpus(request, parent, self);
   if (usable !== Result.OK) return usable;
-  if (mapTablesFree(parent) < 4 * MAP_TABLES_PER_RANGE) return Result.TABLES;
+  const granted = checkGrants(request, parent);
+  if (granted !== Result.OK) return granted;
+  if (mapTablesFree(parent) < 4 * MAP_TABLES_PER_RANGE + tablesForGrants(request.functionCount)) return Result.TABLES;
   return checkKernel(request);
 }
 
@@ -150,6 +153,7 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   const partitioned = partition(request, parent, child);
   const prepared = partitioned === Result.OK ? prepareKernel(request, start) : partitioned;
   if (partitioned === Result.OK && prepared !== Result.OK) unpartition(request, parent, child);
+  if (prepared === Result.OK) grantFunctions(request, parent, child, self.index);
   flushMemoryMap(vcpu);
   letGo();
   if (prepared !== Result.OK) return prepared;

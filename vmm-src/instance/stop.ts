@@ -16,6 +16,7 @@ import { KEYBOARD_COMMAND, KEYBOARD_RESET, RESET_CONTROL, RESET_CPU } from '../d
 import { haltForever, portOut8, readTsc } from '../machine/intrinsics.ts';
 import { FREE, amountOf, cpuOwner, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
 import { otherInstance } from './boot.ts';
+import { quietFunctions, returnWindows } from './grant.ts';
 import { setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, instanceOf, runningInstances } from './instance.ts';
 
@@ -47,6 +48,7 @@ function parkOthers(self: Cpu, number: u32): void {
 
 function markStopped(number: u32, self: u32, reason: StopReason): void {
   const instance = instanceOf(number);
+  if (!instance.holdsPlatform) quietFunctions(number);
   instance.state = InstanceState.STOPPED;
   instance.stopTick = readTsc();
   record(EventType.STOPPED, number, self, u64(reason), 0n);
@@ -97,6 +99,7 @@ export function giveBack(vcpu: Vcpu, number: u32): Result {
     const piece = pieceAt(i);
     if (piece.owner === FREE) mapIdentical(self, piece.base, piece.size, MAP_ALL);
   }
+  returnWindows(self);
   guardApic(self, false);
   guardSharedMsrs(self, false);
   flushMemoryMap(vcpu);

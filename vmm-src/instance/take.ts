@@ -46,6 +46,11 @@ function exposeLogicalIds(vcpu: Vcpu): void {
   }
 }
 
+/** What was plugged in is like any other function from here on. */
+function ownFunctions(): void {
+  for (let i: u32 = 0; i < functionTotal(); i++) functionAt(i).late = 0;
+}
+
 /** Grants the caller's instance all that is free; BUSY while another one runs. */
 export function takeEverything(vcpu: Vcpu): Result {
   const self = vcpu.instance;
@@ -75,6 +80,7 @@ export function takeEverything(vcpu: Vcpu): Result {
   adoptFreeCpus(self);
   moveEverything(FREE, self);
   moveEverything(SHIELDED, self);
+  ownFunctions();
   instanceOf(other).state = InstanceState.NONE;
   return Result.OK;
 }

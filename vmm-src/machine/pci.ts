@@ -2,9 +2,17 @@
 export const PCI_VENDOR_ID: u32 = 0;
 export const PCI_CLASS: u32 = 0x0b;
 export const PCI_SUBCLASS: u32 = 0x0a;
+export const PCI_COMMAND: u32 = 0x04;
+export const PCI_COMMAND_MEMORY: u32 = 2;
+export const PCI_COMMAND_MASTER: u32 = 4;
 export const PCI_STATUS: u32 = 0x06;
 export const PCI_HEADER_TYPE: u32 = 0x0e;
 export const PCI_SECONDARY_BUS: u32 = 0x19;
+/** Of a bridge: base in the low half, limit in the high half, in units of 1 MiB from bit 4 on. */
+export const PCI_MEMORY_WINDOW: u32 = 0x20;
+export const PCI_PREFETCH_WINDOW: u32 = 0x24;
+export const PCI_PREFETCH_BASE_HIGH: u32 = 0x28;
+export const PCI_PREFETCH_LIMIT_HIGH: u32 = 0x2c;
 export const PCI_CAPABILITIES: u32 = 0x34;
 
 export const PCI_NO_VENDOR: u32 = 0xffff;
