@@ -133,6 +133,7 @@ export const refuse = {
 
   // Records
   recordMember: (loc: Loc) => no("US3012", loc, "a record has plain fields only: name: type", "type R = { a: u32; b: u64 }, and { a: 1, b: 2n }"),
+  recordParts: (loc: Loc, name: string) => no("US3019", loc, `${name} is a record that is declared in parts`, "one declaration with all fields"),
   recordTag: (loc: Loc, why: string) => no("US3013", loc, why, "one field whose type is an enum member, true or false: { kind: Kind.A; … } | { kind: Kind.B; … }"),
   recordFields: (loc: Loc, type: string, missing: string[]) => no("US3014", loc, `${type} without ${missing.join(", ")}`, "a value for every field"),
   recordChanged: (loc: Loc, type: string) => no("US3015", loc, `${type} is a record; its fields are not assigned and have no address`, "a new one: r = { … }, or a struct"),

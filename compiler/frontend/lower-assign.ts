@@ -5,6 +5,7 @@ import { BOOL, type Expr, type Place, type Stmt, type Temp, type Type, isAggrega
 import { coerce, lowerAs } from "./coerce.ts";
 import { BIGINT, NUMBER } from "./constants.ts";
 import type { Scope } from "./front.ts";
+import { checkArguments } from "./lower-builtin.ts";
 import { builtinName } from "./lower-call.ts";
 import { lowerCondition, lowerExpression } from "./lower-expression.ts";
 import { assignBits, bitFieldOf, readBits } from "./lower-bits.ts";
@@ -27,6 +28,7 @@ export function lowerExpressionStatement(scope: Scope, node: ts.Expression): Stm
 function lowerCallStatement(scope: Scope, node: ts.CallExpression): Stmt[] {
   const loc = scope.front.loc(node);
   const builtin = builtinName(scope, node);
+  if (builtin) checkArguments(scope, node, builtin);
   if (builtin === "unreachable") return [{ kind: "trap", loc, site: site(scope, node, "unreachable") }];
   if (builtin === "assert") {
     const argument = node.arguments[0]!;

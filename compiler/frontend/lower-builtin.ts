@@ -51,6 +51,7 @@ const TABLE: Record<string, Lower> = {
 export const TAKES_PLACE = new Set(["addressOf", "atomicLoad", "atomicStore", "atomicAdd", "atomicExchange"]);
 
 export function lowerBuiltin(scope: Scope, node: ts.CallExpression, name: string): Expr {
+  checkArguments(scope, node, name);
   const conversion = CONVERSIONS[name];
   if (conversion) return lowerConversion(scope, node, conversion.type, conversion.wraps);
   const lower = TABLE[name];
@@ -61,6 +62,16 @@ export function lowerBuiltin(scope: Scope, node: ts.CallExpression, name: string
   if (name === "ignore" || name === "assert" || name === "unreachable") throw refuse.statementOnly(loc, name);
   if (name === "assertLayout" || name === "assertStatic") throw refuse.builtinUse(loc, `${name} only stands at module level`);
   throw refuse.unknownName(loc, name);
+}
+
+/** A call of the core library has as many arguments as that declares. */
+export function checkArguments(scope: Scope, node: ts.CallExpression, name: string): void {
+  const declaration = scope.front.declarationOf(node.expression);
+  if (!declaration || !ts.isFunctionDeclaration(declaration)) return;
+  const most = declaration.parameters.length;
+  const least = declaration.parameters.filter((parameter) => !parameter.questionToken).length;
+  const given = node.arguments.length;
+  if (given < least || given > most) throw refuse.builtinUse(scope.front.loc(node), `${name} takes ${least === most ? least : `${least} to ${most}`} arguments`);
 }
 
 function runtime(name: BuiltinName, result: Type, params: Type[]): Lower {

@@ -8,7 +8,7 @@ import { constantOf, enumOf } from "./constants.ts";
 import { checkTrapHandler, declareMethods, globalOf } from "./declare.ts";
 import { type Front, type Scope, constantScope, hasModifier, hasTag } from "./front.ts";
 import { type Made, ROOT } from "./instance.ts";
-import { structArgument } from "./lower-builtin.ts";
+import { checkArguments, structArgument } from "./lower-builtin.ts";
 import { builtinName } from "./lower-call.ts";
 import { refusedExpression } from "./lower-expression.ts";
 import { queueBody, refusedStatement } from "./lower-statement.ts";
@@ -177,6 +177,7 @@ function checkAssertion(front: Front, node: ts.Expression): void {
   const scope = constantScope(front);
   const name = ts.isCallExpression(node) ? builtinName(scope, node) : null;
   if (!ts.isCallExpression(node) || (name !== "assertStatic" && name !== "assertLayout")) throw refuse.moduleStatement(front.loc(node));
+  checkArguments(scope, node, name);
   if (name === "assertLayout") return checkLayout(front, scope, node);
   const condition = constantOf(front, node.arguments[0]!);
   if (condition.type.kind !== "bool") throw refuse.notConstant(front.loc(node.arguments[0]!));

@@ -42,6 +42,8 @@ export function recordOf(front: Front, node: RecordDeclaration, args: readonly T
       const record: RecordType = {
         kind: "record", name, cName: name, loc: front.loc(node.name), tag: null, variants: [], mustUse: hasTag(node, "mustUse"), size: 0, align: 1,
       };
+      const isWhole = !ts.isInterfaceDeclaration(node) || (!node.heritageClauses && front.symbolOf(node.name)?.declarations?.length === 1);
+      if (!isWhole) throw refuse.recordParts(front.loc(node.name), name);
       if (ts.isInterfaceDeclaration(node)) addVariant(front, record, node.members, node);
       else addVariants(front, record, node.type);
       chooseMembers(record);

@@ -97,7 +97,13 @@ function reference(front: Front, node: ts.TypeReferenceNode): Type {
   if (ts.isTypeAliasDeclaration(declaration)) {
     const args = argumentsOf(front, declaration, node.typeArguments, node);
     const instance = args.length > 0 ? newInstance(declaration, args, front.instance) : ROOT;
-    return front.within(instance, () => typeOfNode(front, declaration.type));
+    if (front.pending.has(declaration)) throw refuse.recursiveStruct(front.loc(declaration.name), declaration.name.text);
+    front.pending.add(declaration);
+    try {
+      return front.within(instance, () => typeOfNode(front, declaration.type));
+    } finally {
+      front.pending.delete(declaration);
+    }
   }
   if (ts.isInterfaceDeclaration(declaration)) throw front.refuse(node, "interfaceType");
   throw refuse.notAType(front.loc(node), name);
