@@ -5,10 +5,11 @@
 #   KERNEL1   that of the first system, KERNEL2 of the second
 #   CPUS      processors of the machine
 #   TARGET    the machine to run on: bochs; for demo also qemu (AMD-V, q35), or kvm, where QEMU/KVM gives its guests VT-x
+#   SCENARIO  of the demo: cycle, upgrade (OS 2 has Debian 13's kernel), add (a disk is plugged in; TARGET=qemu)
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
-export KERNEL KERNEL1 KERNEL2 CPUS TARGET
+export KERNEL KERNEL1 KERNEL2 CPUS TARGET SCENARIO
 
 .PHONY: help setup iso run test demo bench check fuzz-compiler bench-compiler clean distclean
 
@@ -24,7 +25,7 @@ help:
 	@echo "make bench-compiler   the dialect against C and AssemblyScript"
 	@echo "make clean      remove what was built; distclean also what was downloaded"
 	@echo
-	@sed -n '/^# Variables/,/^#   TARGET/s/^# \?//p' Makefile
+	@sed -n '/^# Variables/,/^#   SCENARIO/s/^# \?//p' Makefile
 
 setup:
 	@image/setup.sh

@@ -48,12 +48,20 @@ interface Handover {
 
 export const mebibytes = (bytes: number) => `${grouped(bytes / (1 << 20))} MiB`;
 
+/** What a scenario adds: while OS 1 is captured, and while OS 2 runs beside it. */
+export interface Additions {
+  captured?(machine: Machine, screen: Screen): Promise<void>;
+  beside?(machine: Machine, screen: Screen): Promise<void>;
+}
+
 /** From OS 1 on a bare machine to OS 2 on a bare machine. The machine is in its BIOS or boots already. */
-export async function runCycle(machine: Machine, screen: Screen, timeline: Timeline, cpus: number): Promise<Cycle> {
+export async function runCycle(machine: Machine, screen: Screen, timeline: Timeline, cpus: number, additions: Additions = {}): Promise<Cycle> {
   const beneath = await boot(machine, screen);
   const tscKhz = await capture(machine, screen, timeline);
+  await additions.captured?.(machine, screen);
   await launch(machine, screen, timeline, cpus);
   const service1 = await serveWhileOs2Boots(machine, screen, timeline, tscKhz);
+  await additions.beside?.(machine, screen);
   const handover = await stop(machine, screen, timeline);
   // Without all of them, the VMM's way out would be another.
   if (handover.cpus !== cpus) throw new UserError(`OS 2 has taken the machine, but only ${handover.cpus} of ${cpus} CPUs are online; its kernel log ends with\n${await run(machine, "dmesg | tail -n 20")}`);
@@ -115,6 +123,14 @@ async function typeAtOs2(machine: Machine, command: string): Promise<void> {
   await run(machine, `echo '${command.replaceAll("'", `'\\''`)}' >${os2Input}`);
 }
 
+/** Runs a command at OS 2's console; returns what it said. */
+export async function runInOs2(machine: Machine, command: string, timeoutMs: number): Promise<string> {
+  const from = readLog(machine.com2Log).length;
+  await typeAtOs2(machine, `${command}; echo done $((1 + 1))`);
+  await expectInLog(machine.com2Log, /^done 2$/m, timeoutMs, from);
+  return readLog(machine.com2Log).slice(from);
+}
+
 async function serveWhileOs2Boots(machine: Machine, screen: Screen, timeline: Timeline, tscKhz: number): Promise<Service> {
   await screen.step("OS 2", "boots beside OS 1", () => expectInLog(machine.com2Log, /os2# /, 300 * seconds));
   await addEvents(machine, timeline);
@@ -126,11 +142,7 @@ async function serveWhileOs2Boots(machine: Machine, screen: Screen, timeline: Ti
 
   const service = await reportService(machine, launched, tick);
   screen.line({ who: "OS 1", what: "served meanwhile", detail: serviceText(service, tscKhz) });
-  await screen.step("OS 2", "starts its service", async () => {
-    const from = readLog(machine.com2Log).length;
-    await typeAtOs2(machine, `${startService("OS 2")}; echo service $((1 + 1))`);
-    await expectInLog(machine.com2Log, /^service 2$/m, 60 * seconds, from);
-  });
+  await screen.step("OS 2", "starts its service", () => runInOs2(machine, startService("OS 2"), 60 * seconds));
   screen.line({ who: "OS 2", what: "serves", detail: "a web server and its client, too" });
   return service;
 }

@@ -10,6 +10,7 @@ import { checkSurvivor } from "./checks.ts";
 import { runCycle } from "./cycle.ts";
 import { missingForKvm, startKvm } from "./kvm.ts";
 import { type Machine, type MachineOptions, readLog } from "./machine.ts";
+import { chosenScenario } from "./scenario.ts";
 import { Screen, printChecks } from "./screen.ts";
 import { Timeline } from "./timeline.ts";
 
@@ -57,22 +58,24 @@ async function main(): Promise<boolean> {
   const missing = target.missing?.();
   if (missing) throw new UserError(`TARGET=kvm: ${missing}`);
   const cpus = chosenCpus();
+  const scenario = chosenScenario(process.env.TARGET || "bochs");
+  if (scenario.kernel2 && !process.env.KERNEL && !process.env.KERNEL2) process.env.KERNEL2 = scenario.kernel2;
   const { kernel1, kernel2 } = chosenKernels();
   const screen = new Screen();
   mkdirSync(out, { recursive: true });
   screen.title(
-    "Understudy: one running Debian hands its machine to another",
+    `Understudy: ${scenario.title}`,
     `${target.name}, ${cpus} CPUs, ${memoryMiB} MiB; OS 1 is Debian's ${kernel1}, OS 2 its ${kernel2}, unmodified.`,
     "A tick is one of the processor's time-stamp counter since the machine's start; in Bochs, about an instruction.",
   );
   screen.heading();
   const iso = await screen.step("", "building what isn't built yet", buildInBackground);
-  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: "demo" }));
+  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: "demo", ...(scenario.args && { args: scenario.args }) }));
   screen.line({ what: `${target.name} has started` });
   const timeline = new Timeline();
   try {
-    const cycle = await runCycle(machine, screen, timeline, cpus);
-    const checks = await checkSurvivor(cycle);
+    const cycle = await runCycle(machine, screen, timeline, cpus, scenario);
+    const checks = [...(await checkSurvivor(cycle)), ...((await scenario.survivor?.(cycle)) ?? [])];
     printChecks("In the survivor", checks);
     if (target.remark) console.log(`\n  ${target.remark}`);
     return checks.every(({ good }) => good);

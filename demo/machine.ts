@@ -21,6 +21,8 @@ export interface MachineOptions {
   cpus: number;
   memoryMiB: number;
   name: string;
+  /** More of QEMU's arguments, where that is what runs the machine. */
+  args?: string[];
 }
 
 /** Runs a command that must end well; returns what it said. */
