@@ -11,7 +11,7 @@ export default defineConfig({
   test: {
     projects: [
       {
-        plugins: [dialect(["vmm-src", "test/compiler/fixtures/modules"])],
+        plugins: [dialect(["vmm-src", "test/compiler/fixtures/modules", "test/compiler/fixtures/driver"])],
         test: {
           name: "unit",
           include: ["**/*.test.ts"],
@@ -23,6 +23,7 @@ export default defineConfig({
         },
       },
       {
+        plugins: [dialect(["vmm-src"])],
         test: {
           name: "machine",
           include: ["test/machine/**/*.test.ts"],

@@ -1,5 +1,6 @@
 #!/usr/bin/env -S npx tsx
 /** The command line. */
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { Command, InvalidArgumentError } from "commander";
@@ -7,7 +8,7 @@ import { type Compiled, compile } from "./compile.ts";
 import { emitAsmInclude } from "./emit-c/asm-include.ts";
 import { emitC } from "./emit-c/program.ts";
 import { explain } from "./explain.ts";
-import { RUNTIME } from "./files.ts";
+import { RUNTIME, TEST_CONFIG, VITEST } from "./files.ts";
 import { reportAll, reportJson } from "./report.ts";
 import { type Calls, StackError, callsOf, describeStack, proveStack } from "./stack.ts";
 import { describe } from "./source.ts";
@@ -85,6 +86,15 @@ cli.command("fix")
     }
     if (compiled.errors.length > 0) process.stderr.write(reportAll(compiled.errors));
     process.exitCode = compiled.errors.length > 0 ? 1 : 0;
+  });
+
+cli.command("test")
+  .description("run the tests (*.test.ts) of a folder of modules, in Node with the wraps and traps of the machine")
+  .argument("[folder]", "where the modules and their tests are", ".")
+  .option("--watch", "again after each change")
+  .action((folder: string, { watch }: { watch?: boolean }) => {
+    const mode = watch ? "watch" : "run";
+    process.exitCode = spawnSync(process.execPath, [VITEST(), mode, "--config", TEST_CONFIG, "--root", "."], { cwd: folder, stdio: "inherit" }).status ?? 1;
   });
 
 cli.command("explain")

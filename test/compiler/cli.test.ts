@@ -129,6 +129,13 @@ describe("the command line", () => {
     expect([status, stdout.match(/\bfixed\b/g)?.length]).toEqual([1, 10]);
   }, 60_000);
 
+  test("tests a folder of modules", () => {
+    const run = (folder: string) => spawnSync(process.execPath, [...CLI, "test", folder], { encoding: "utf8" });
+    const good = run("test/compiler/fixtures/driver");
+    expect([good.status, good.stdout]).toEqual([0, expect.stringMatching(/3 passed/)]);
+    expect(run(dir).status).toBe(1);
+  }, 60_000);
+
   test("watches: errors after a change, C after the next", async () => {
     const file = path.join(dir, "main.ts");
     const text = (type: string): string => `/** @entry */\nexport function f(a: ${type}): u32 { return a; }\n`;

@@ -26,6 +26,11 @@ describe("a dialect module that a test imports", () => {
     expect(stamp()).toBe((1n << 40n) + 7n);
   });
 
+  test("by a way around the plugin is refused, since it would neither wrap nor trap", async () => {
+    const stray: string = "./fixtures/stray/wraps.ts";
+    await expect(import(stray)).rejects.toThrow(/fixtures\/stray\/wraps\.ts is a module of the dialect.*dialect\(\[.*"test\/compiler\/fixtures\/stray"\]\)/);
+  });
+
   test("that does not compile fails the import with what is wrong", async () => {
     await expect(load("wrong")).rejects.toThrow(/wrong\.ts:1:44: error: u8 where u32 is needed \[US2002\]/);
   });

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { Msrs } from "../../compiler/emit-js/hardware.ts";
 import { GIB, MEMORY_MAP, MIB, RAM, bytes, taskDescriptor } from "./firmware.ts";
 import { type Processor } from "./machine.ts";
 import { AGAIN, KERNEL_CR3, KERNEL_RIP, KERNEL_RSP, OK, REGION, REGION_SIZE, Reason, TEXT_END, Vmm, type VmmOptions } from "./vmm.ts";
@@ -365,7 +366,7 @@ describe("a release", () => {
       Object.assign(processor.selectors, { ss, es, fs });
       for (const [msr, value] of [[0xc0000100, fsBase], [0xc0000101, gsBase], [0x175, sysenter], [0x176, sysenter], [0x1d9, debugctl]] as const) processor.msrs.set(msr, value);
       vmm.machine.memory.writeBytes(GDT + 0x40n, bytes(...taskDescriptor(task, limit).map((word): [bigint, number] => [word, 8])));
-      const msrs = new Map(processor.msrs);
+      const msrs = new Msrs(processor.msrs);
       expect(vmm.capture(0, rsp)).toBe(OK);
       vmm.hypercall(0, RELEASE_BEGIN, { rdx: 1n });
       for (const msr of [0x174, 0x175, 0x176, 0x1d9, 0xc0000080]) processor.msrs.set(msr, 0xbadn);

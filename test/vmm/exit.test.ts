@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { Msrs } from "../../compiler/emit-js/hardware.ts";
 import { KERNEL_RIP, RAX, RBX, RCX, RDX, RSI, Reason, Vmm } from "./vmm.ts";
 
 const GP = 0x80000b0dn;
@@ -208,14 +209,14 @@ describe("MSRs", () => {
   };
 
   test.each([["where the local APIC is", 0x1b], ["whether VMX may be used", 0x3a], ["what does not exist", 0x2000], ["a synthetic one", 0x40000000]])("a write of %s is refused and recorded", (_what, index) => {
-    const before = new Map(processor.msrs);
+    const before = new Msrs(processor.msrs);
     wrmsr(index, 0x1234n);
     expect([vmm.injected[0], moved(), newEvents()]).toEqual([GP, 0n, [["MSR_VIOLATION", BigInt(index) | (1n << 32n), KERNEL_RIP]]]);
     expect(processor.msrs).toEqual(before);
   });
 
   test.each([["a microcode update", 0x79], ["the MTRR default", 0x2ff], ["the first variable MTRR", 0x200], ["the last fixed MTRR", 0x26f]])("a write of %s has no effect", (_what, index) => {
-    const before = new Map(processor.msrs);
+    const before = new Msrs(processor.msrs);
     wrmsr(index, 0x606060606060606n);
     expect([vmm.injected[0], moved(), newEvents(), processor.msrs]).toEqual([null, 2n, [], before]);
   });

@@ -3,11 +3,12 @@
  * several processors that take turns. It is strict where hardware would fault: an
  * MSR, VMCS field or APIC register that does not exist stops the test.
  */
+import { HardwareFault as Fault, Msrs, Ports } from "../../compiler/emit-js/hardware.ts";
 import { Memory } from "../../compiler/emit-js/load.ts";
 import { type Apic, LocalApic, SHORTHAND, SHORTHAND_ALL, SHORTHAND_SELF } from "./local-apic.ts";
 
 /** An exception in VMX root mode: the end of the VMM on that processor. */
-export class Fault extends Error { override readonly name = "Fault"; }
+export { HardwareFault as Fault } from "../../compiler/emit-js/hardware.ts";
 
 /** What a function that does not return came to. */
 export class Gone extends Error {
@@ -38,7 +39,7 @@ export class Processor {
   selectors = { es: 0, cs: 0x10, ss: 0x18, ds: 0, fs: 0, gs: 0, ldtr: 0, tr: 0x40 };
   gdtr: Descriptors = { base: 0n, limit: 0 };
   idtr: Descriptors = { base: 0xfffffe00_00000000n, limit: 0xfff };
-  readonly msrs = new Map<number, bigint>();
+  readonly msrs = new Msrs();
   readonly apic: LocalApic;
   /** VMXON region while VMX is on. */
   vmxRegion: bigint | null = null;
@@ -79,16 +80,14 @@ export class Processor {
   }
 }
 
-export interface Port { in?: (size: number) => number; out?: (value: number, size: number) => void }
-
 export class Machine {
   readonly memory = new Memory();
   readonly processors: Processor[];
   /** The processor whose turn it is. */
   now: Processor;
-  readonly ports = new Map<number, Port>();
+  readonly ports = new Ports();
   /** Writes to ports, in order. */
-  readonly portWrites: { port: number; size: number; value: number }[] = [];
+  readonly portWrites = this.ports.writes;
   readonly ipis: Ipi[] = [];
   readonly cpuid = new Map<string, [eax: number, ebx: number, ecx: number, edx: number]>();
   readonly vmcss = new Map<bigint, VmcsState>();
@@ -181,7 +180,7 @@ export class Machine {
         const limit = Number((descriptor & 0xffffn) | ((descriptor >> 32n) & 0xf0000n));
         return descriptor & (1n << 55n) ? ((limit << 12) | 0xfff) >>> 0 : limit;
       },
-      ...this.portFunctions(8), ...this.portFunctions(16), ...this.portFunctions(32),
+      ...this.ports.externals(),
       writebackInvalidate: () => { this.cacheWritebacks++; },
       pause: () => this.onPause(),
       acceptInterrupts: () => {
@@ -207,27 +206,12 @@ export class Machine {
 
   private readMsr(index: number): bigint {
     const x2apic = this.now.x2apic && index >= 0x800 && index < 0x900;
-    if (x2apic) return this.now.apic.readMsr(index);
-    const value = this.now.msrs.get(index);
-    if (value === undefined) throw new Fault(`#GP: RDMSR of 0x${index.toString(16)}`);
-    return value;
+    return x2apic ? this.now.apic.readMsr(index) : this.now.msrs.read(index);
   }
 
   private writeMsr(index: number, value: bigint): void {
     if (this.now.x2apic && index >= 0x800 && index < 0x900) this.now.apic.writeMsr(index, value);
-    else if (this.now.msrs.has(index)) this.now.msrs.set(index, value);
-    else throw new Fault(`#GP: WRMSR of 0x${index.toString(16)}`);
-  }
-
-  private portFunctions(bits: number): Record<string, (...args: any[]) => unknown> {
-    const size = bits / 8;
-    return {
-      [`portIn${bits}`]: (port: number) => Number(BigInt.asUintN(bits, BigInt(this.ports.get(port)?.in?.(size) ?? -1))),
-      [`portOut${bits}`]: (port: number, value: number) => {
-        this.portWrites.push({ port, size, value });
-        this.ports.get(port)?.out?.(value, size);
-      },
-    };
+    else this.now.msrs.write(index, value);
   }
 
   /** VMX instructions (SDM Vol. 3C, chapter 31), with what fails and what faults. */
