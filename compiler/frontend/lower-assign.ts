@@ -1,7 +1,7 @@
 /** Expression statements: assignments, ++ and --, calls, and the checks that are statements. */
 import ts from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
-import { BOOL, type Expr, type Place, type Stmt, type Temp, type Type, isAggregate, mustUse, typeName } from "../ir.ts";
+import { BOOL, type Expr, type Local, type Place, type Stmt, type Temp, type Type, isAggregate, mustUse, typeName } from "../ir.ts";
 import { coerce, lowerAs } from "./coerce.ts";
 import { BIGINT, NUMBER } from "./constants.ts";
 import type { Scope } from "./front.ts";
@@ -54,6 +54,7 @@ function lowerAssignment(scope: Scope, node: ts.BinaryExpression): Stmt[] {
   const place = bits?.word ?? target(scope, node.left);
   if (token === ts.SyntaxKind.EqualsToken) {
     const value = lowerAs(scope, node.right, place.type);
+    if (place.kind === "local" && stepsItself(place.local, value)) place.local.reads--;
     return [assign(scope, node, place, value)];
   }
   const operator = COMPOUND[token];
@@ -63,12 +64,17 @@ function lowerAssignment(scope: Scope, node: ts.BinaryExpression): Stmt[] {
   return [update(scope, node, place, operator, right, node.left, node.right)];
 }
 
-/** place = place op value, with the place evaluated once. */
+/** `x = x + 1`, which C says as `x += 1`: to be stepped is not to be used. */
+function stepsItself(local: Local, value: Expr): boolean {
+  return value.kind === "binary" && value.left.kind === "load" && value.left.place.kind === "local" && value.left.place.local === local;
+}
+
+/** place = place op value, with the place evaluated once. The place does not count as read by that. */
 function update(scope: Scope, node: ts.Expression, place: Place, operator: ts.SyntaxKind, right: Expr, leftNode: ts.Node, rightNode: ts.Node): Stmt {
   const temps: Temp[] = [];
   const once = stabilise(scope, place, temps);
   const value = arithmetic(scope, operator, valueOf(once), right, node, leftNode, rightNode);
-  if (once.kind === "local") once.local.reads--; // to be stepped is not to be used
+  if (once.kind === "local") once.local.reads--;
   const named = namedResult(value, place.type);
   return { kind: "assign", loc: scope.front.loc(node), temps, place: once, value: coerce(scope, named, place.type, node) };
 }
