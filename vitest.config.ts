@@ -14,6 +14,8 @@ export default defineConfig({
         plugins: [dialect(["vmm-src", "test/compiler/fixtures/modules", "test/compiler/fixtures/driver"])],
         test: {
           name: "unit",
+          // Files that a worker runs one after the other share what it has loaded and compiled.
+          isolate: false,
           include: ["**/*.test.ts"],
           exclude: ["node_modules/**", "build/**", "test/machine/**"],
           // Many compile the dialect, some with gcc: seconds each on a busy machine.

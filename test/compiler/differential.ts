@@ -22,15 +22,16 @@ const ARGUMENTS: [a: number, b: bigint, c: number][] = [
 /** Programs by name. */
 export type Batch = Map<string, string>;
 
-const choices = (minLength: number): fc.Arbitrary<number[]> => fc.array(fc.nat(0xffff), { minLength, maxLength: 300, size: "max" });
+const LONGEST = 300;
+const choices = (minLength: number, maxLength = LONGEST): fc.Arbitrary<number[]> => fc.array(fc.nat(0xffff), { minLength, maxLength, size: "max" });
 
 export function moduleOf(list: number[], id: string): string {
   return new Program(new Choices(list), id).toString();
 }
 
-/** The choices that a seed stands for. */
-export function choicesOf(seed: number, count: number): number[][] {
-  return fc.sample(choices(60), { numRuns: count, seed });
+/** The choices that a seed stands for: those of `count` programs, each of so many at most. */
+export function choicesOf(seed: number, count: number, longest = LONGEST): number[][] {
+  return fc.sample(choices(60, longest), { numRuns: count, seed });
 }
 
 export function batchOf(lists: number[][]): Batch {
