@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { GIB, MIB, bytes, writeKernel } from "./firmware.ts";
 import { APIC_BASE, APIC_BASE_BSP } from "./machine.ts";
 import { BASE, BUFFER, HYPERCALL, LOAD, SIZE, boot, booted, inb, load, outb, reachable, sendIpi, store } from "./scenario.ts";
-import { OK, REGION, REGION_SIZE, RSI, Reason, Vmm, compileVmm } from "./vmm.ts";
+import { OK, RAX, RCX, REGION, REGION_SIZE, RSI, Reason, Vmm, compileVmm } from "./vmm.ts";
 
 const IDS = [0, 1, 2];
 const IOAPIC = 0xfec0_0000n;
@@ -107,6 +107,21 @@ describe("a boot", () => {
     outb(vmm, 0, 0x604, 0x3401, 2);
     expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
     expect([bootstrap(), owners(vmm)]).toEqual([[false, true, false], [2, 2, 2]]);
+  });
+
+  test("shows them that, whatever the processors make of it, until the machine is its own", () => {
+    const vmm = pair();
+    const marked = (cpu: number): boolean => {
+      vmm.setRegister(cpu, RCX, BigInt(APIC_BASE));
+      vmm.exit(cpu, Reason.RDMSR);
+      return (vmm.register(cpu, RAX) & APIC_BASE_BSP) !== 0n;
+    };
+    const exits = (): boolean => ((vmm.machine.memory.read(vmm.call.msrBitmap!(2) + BigInt(APIC_BASE >> 3), 1) >> BigInt(APIC_BASE & 7)) & 1n) === 1n;
+    vmm.machine.processors[1]!.msrs.set(APIC_BASE, 0xfee0_0800n);
+    expect([exits(), marked(1)]).toEqual([true, true]);
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect(exits()).toBe(false);
   });
 
   test("undoes that when the processor comes back", () => {

@@ -5,7 +5,7 @@
 import {
   ABI_VERSION, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
 } from '../abi.ts';
-import { Command, Cpu, RAX, RBX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { Command, Cpu, RAX, RBX, RCX, RDX, StartKind, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { isX2apic } from '../cpu/local-apic.ts';
 import { finishOrder, hasOrder, takeOrder } from '../cpu/kick.ts';
 import { Exit } from '../cpu/exit.ts';
@@ -23,7 +23,8 @@ import { X2APIC_ICR, instanceOf, isSharedMsr } from '../instance/instance.ts';
 import { writeX2apicIcr } from '../instance/ipi.ts';
 import { handleMemoryExit } from '../instance/mmio.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
-import { CpuidResult, cpuid, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
+import { CpuidResult, cpuid, readMsr, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
+import { APIC_BASE_BSP, IA32_APIC_BASE } from '../machine/msr.ts';
 import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_LA57, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
 import { panic } from './panic.ts';
 
@@ -122,9 +123,19 @@ function handleWrmsr(vcpu: Vcpu): void {
   }
 }
 
-/** An MSR that shows virtualization; any other exits because it is outside the bitmap's ranges, and does not exist. */
+/**
+ * The second instance's bootstrap processor is to find itself marked, even where
+ * the mark cannot be moved (QEMU's processors). An MSR that shows virtualization;
+ * any other exits because it is outside the bitmap's ranges, and does not exist.
+ */
 function handleRdmsr(vcpu: Vcpu): void {
-  if (readVirtualizationMsr(vcpu, wrapU32(vcpu.registers[RCX]))) advance(vcpu);
+  if (wrapU32(vcpu.registers[RCX]) === IA32_APIC_BASE) {
+    const rest: u64 = readMsr(IA32_APIC_BASE) & ~APIC_BASE_BSP;
+    const value: u64 = vcpu.start === StartKind.BOOT_64 ? rest | APIC_BASE_BSP : rest;
+    vcpu.registers[RAX] = value & 0xffffffffn;
+    vcpu.registers[RDX] = value >> 32n;
+    advance(vcpu);
+  } else if (readVirtualizationMsr(vcpu, wrapU32(vcpu.registers[RCX]))) advance(vcpu);
   else injectGp(vcpu);
 }
 

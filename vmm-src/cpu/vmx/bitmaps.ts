@@ -36,12 +36,21 @@ export function trapAllPorts(instance: u32, trap: boolean): void {
   fillBytes(addressOf(ioBitmaps[instance - 1]), trap ? 0xff : 0, 8192n);
 }
 
-/** Makes writes of one MSR exit, or not. */
-export function trapMsrWrite(instance: u32, index: u32, trap: boolean): void {
+function setMsrBit(instance: u32, index: u32, offset: u32, trap: boolean): void {
   const low: u32 = index & 0x1fff;
   const half: u32 = index >= MSR_HIGH_BASE ? MSR_HIGH_OFFSET : 0;
-  const byte: u32 = MSR_WRITE_OFFSET + half + (low >> 3);
+  const byte: u32 = offset + half + (low >> 3);
   const bit: u8 = wrapU8(u32(1) << (low & 7));
   const map = msrBitmaps[instance - 1];
   map[byte] = trap ? map[byte] | bit : map[byte] & ~bit;
+}
+
+/** Makes reads of one MSR exit, or not. */
+export function trapMsrRead(instance: u32, index: u32, trap: boolean): void {
+  setMsrBit(instance, index, 0, trap);
+}
+
+/** Makes writes of one MSR exit, or not. */
+export function trapMsrWrite(instance: u32, index: u32, trap: boolean): void {
+  setMsrBit(instance, index, MSR_WRITE_OFFSET, trap);
 }
