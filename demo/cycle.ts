@@ -48,8 +48,12 @@ interface Handover {
 
 export const mebibytes = (bytes: number) => `${grouped(bytes / (1 << 20))} MiB`;
 
-/** What a scenario adds: while OS 1 is captured, and while OS 2 runs beside it. */
+/** How OS 1 ends, unless a scenario says otherwise. */
+export const powerOff = "poweroff -f";
+
+/** What a scenario adds: while OS 1 is captured, and while OS 2 runs beside it; and how OS 1 ends. */
 export interface Additions {
+  end?: string;
   captured?(machine: Machine, screen: Screen): Promise<void>;
   beside?(machine: Machine, screen: Screen): Promise<void>;
 }
@@ -62,7 +66,7 @@ export async function runCycle(machine: Machine, screen: Screen, timeline: Timel
   await launch(machine, screen, timeline, cpus);
   const service1 = await serveWhileOs2Boots(machine, screen, timeline, tscKhz);
   await additions.beside?.(machine, screen);
-  const handover = await stop(machine, screen, timeline);
+  const handover = await stop(machine, screen, timeline, additions.end ?? powerOff);
   // Without all of them, the VMM's way out would be another.
   if (handover.cpus !== cpus) throw new UserError(`OS 2 has taken the machine, but only ${handover.cpus} of ${cpus} CPUs are online; its kernel log ends with\n${await run(machine, "dmesg | tail -n 20")}`);
   const service2 = await serveWhileOs1Stops(machine, screen, timeline, tscKhz);
@@ -148,7 +152,7 @@ async function serveWhileOs2Boots(machine: Machine, screen: Screen, timeline: Ti
 }
 
 /** OS 2 waits for OS 1 to end, and takes all that it held. */
-async function stop(machine: Machine, screen: Screen, timeline: Timeline): Promise<Handover> {
+async function stop(machine: Machine, screen: Screen, timeline: Timeline, end: string): Promise<Handover> {
   const result = "/run/handover";
   await screen.step("OS 2", "understudy handover --wait", async () => {
     const from = readLog(machine.com2Log).length;
@@ -156,7 +160,7 @@ async function stop(machine: Machine, screen: Screen, timeline: Timeline): Promi
     await expectInLog(machine.com2Log, /^waiting 2$/m, 60 * seconds, from);
   });
   const handover = await screen.step("OS 1", "shuts down", async () => {
-    await machine.send("poweroff -f\n");
+    await machine.send(`${end}\n`);
     // Nothing is typed before: it would be nobody's.
     await machine.expect(/hand-over ended: \d+/, 240 * seconds);
     const name = await machine.sync();

@@ -7,7 +7,7 @@ import { startBochs } from "../test/machine/bochs.ts";
 import { startQemu } from "../test/machine/qemu.ts";
 import { buildInBackground } from "./build.ts";
 import { checkSurvivor } from "./checks.ts";
-import { runCycle } from "./cycle.ts";
+import { powerOff, runCycle } from "./cycle.ts";
 import { missingForKvm, startKvm } from "./kvm.ts";
 import { type Machine, type MachineOptions, readLog } from "./machine.ts";
 import { chosenScenario } from "./scenario.ts";
@@ -43,10 +43,10 @@ function chosenCpus(): number {
 }
 
 /** The first port is OS 1's until it ends, then OS 2's; what OS 2 said before went to the second. */
-function writeLogs(machine: Machine): void {
+function writeLogs(machine: Machine, ended: string): void {
   const com1 = readLog(machine.com1Log);
-  const shutdown = com1.lastIndexOf("poweroff -f");
-  const powerDown = com1.indexOf("reboot: Power down", shutdown);
+  const shutdown = com1.lastIndexOf(ended);
+  const powerDown = com1.indexOf("reboot: ", shutdown);
   const end = shutdown < 0 ? com1.length : com1.indexOf("\n", Math.max(shutdown, powerDown)) + 1;
   writeFileSync(join(out, "os1.log"), com1.slice(0, end));
   writeFileSync(join(out, "os2.log"), readLog(machine.com2Log) + com1.slice(end));
@@ -82,7 +82,7 @@ async function main(): Promise<boolean> {
   } finally {
     timeline.write(join(out, "timeline.json"));
     await machine.stop();
-    writeLogs(machine);
+    writeLogs(machine, scenario.end ?? powerOff);
     console.log(`\nbuild/demo has timeline.json (${timeline.entries.length} events), os1.log, os2.log; ${screen.elapsed()} in all`);
   }
 }

@@ -17,6 +17,8 @@ export interface Scenario {
   kernel2?: string;
   /** More of QEMU's arguments. */
   args?: string[];
+  /** How OS 1 ends: by powering off unless told. */
+  end?: string;
   /** OS 1 is captured. */
   captured?(machine: Machine, screen: Screen): Promise<void>;
   /** OS 2 runs beside OS 1. */
@@ -66,6 +68,8 @@ function addition(): Scenario {
   return {
     title: "a disk is added while OS 1 serves, and OS 1 takes no notice",
     target: "qemu",
+    // A reset ends it just as well.
+    end: "reboot -f",
     args: ["-device", `pcie-root-port,id=${port},bus=pcie.0,chassis=1,slot=1,addr=8`, "-drive", `file=${disk.file},format=raw,if=none,id=disk`],
     async captured(machine, screen) {
       const before = await lookAround(machine);
