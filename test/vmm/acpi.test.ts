@@ -5,7 +5,7 @@ import { REGION, REGION_SIZE, loadModules, viewOf } from "./vmm.ts";
 
 const machine = new Machine();
 const { memory } = machine;
-const loaded = loadModules(machine, "boot/acpi.ts");
+const loaded = loadModules(machine, ["boot/acpi.ts"]);
 const { call } = loaded;
 const { OK, ACPI } = loaded.enums.Result as Record<string, number>;
 const WINDOW = 0x4010_0000n;

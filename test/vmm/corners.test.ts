@@ -4,7 +4,7 @@ import { GIB, MEMORY_MAP, MIB, RAM, writeKernel } from "./firmware.ts";
 import { boot, booted, load, mapKernel, reachable, store } from "./scenario.ts";
 import { OK, RAX, RCX, Reason, Vmm, compileVmm } from "./vmm.ts";
 
-compileVmm("entry/main.ts");
+compileVmm(["entry/main.ts"]);
 const IDS = [0, 1, 2, 3];
 
 describe("an NMI that arrives in the VMM", () => {

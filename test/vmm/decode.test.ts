@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { Machine } from "./machine.ts";
 import { loadModules, viewOf } from "./vmm.ts";
 
-const loaded = loadModules(new Machine(), "devices/decode.ts");
+const loaded = loadModules(new Machine(), ["devices/decode.ts"]);
 const { call, memory, enums } = loaded;
 const { READ, WRITE, WRITE_IMMEDIATE, EXCHANGE } = enums.AccessKind as Record<string, number>;
 const BYTES = 0x1000n;

@@ -6,7 +6,7 @@ import { REGION, REGION_SIZE, loadModules } from "./vmm.ts";
 
 const machine = new Machine();
 const chipset = addChipset(machine);
-const loaded = loadModules(machine, "devices/legacy.ts", "devices/hpet.ts", "devices/ioapic.ts", "devices/pci-config.ts", "boot/acpi.ts");
+const loaded = loadModules(machine, ["devices/legacy.ts", "devices/hpet.ts", "devices/ioapic.ts", "devices/pci-config.ts", "boot/acpi.ts"]);
 const { call } = loaded;
 writeBootInfo(machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp: writeAcpi(machine, { apicIds: [0, 1] }), apicIds: [0, 1] });
 call.readPlatform!();

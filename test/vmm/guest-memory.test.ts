@@ -5,7 +5,7 @@ import { loadModules, viewOf } from "./vmm.ts";
 
 const machine = new Machine();
 const { memory } = machine;
-const loaded = loadModules(machine, "instance/guest-memory.ts");
+const loaded = loadModules(machine, ["instance/guest-memory.ts"]);
 const { call } = loaded;
 /** Of the second instance. */
 const vcpu: bigint = call.vcpuOf!(2, 0);

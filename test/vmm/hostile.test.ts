@@ -4,7 +4,7 @@ import { APIC_BASE, APIC_BASE_X2APIC } from "./machine.ts";
 import { HYPERCALL, boot, booted, mapKernel, outb, reachable, sendIpi, store } from "./scenario.ts";
 import { KERNEL_RIP, OK, RAX, RCX, RDX, Reason, Vmm, compileVmm } from "./vmm.ts";
 
-compileVmm("entry/main.ts");
+compileVmm(["entry/main.ts"]);
 
 const GP = 0x80000b0dn;
 const IDS = [0, 1, 2, 3];

@@ -12,7 +12,7 @@ const VOLATILE = new Set(["vcpus", "ring", "next", "request", "lockOwner"]);
 /** A digest of all that the VMM keeps but its large tables, and of what the instances reach by those. */
 function digest(vmm: Vmm): string {
   const hash = createHash("sha1");
-  const statics = compileVmm("entry/main.ts").statics;
+  const statics = compileVmm(["entry/main.ts"]).statics;
   statics.forEach((one, i) => {
     const at = vmm.loaded.addressOf(one.name);
     const next = statics[i + 1] ? vmm.loaded.addressOf(statics[i + 1]!.name) : at + 4096n;

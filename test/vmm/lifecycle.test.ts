@@ -14,7 +14,7 @@ const STOPPED = 2, NONE = 0;
 const states = (vmm: Vmm): number[] => IDS.map((cpu) => vmm.cpu(cpu).state);
 const owners = (vmm: Vmm): number[] => IDS.map((cpu) => vmm.call.cpuOwner!(cpu));
 const types = (vmm: Vmm, from: bigint): string[] => vmm.events(from).map(({ type }) => type);
-compileVmm("entry/main.ts");
+compileVmm(["entry/main.ts"]);
 
 /** Two instances: the first on processor 0, the second on 1 and 2. */
 const pair = (): Vmm => booted({ apicIds: IDS }, 0b110n);

@@ -5,7 +5,7 @@ import { REGION, REGION_SIZE, loadModules, viewOf } from "./vmm.ts";
 
 const machine = new Machine();
 const { memory } = machine;
-const loaded = loadModules(machine, "boot/linux.ts");
+const loaded = loadModules(machine, ["boot/linux.ts"]);
 const { call } = loaded;
 const result = loaded.enums.Result as Record<string, number>;
 const VMM = 255;

@@ -12,7 +12,7 @@ export { HardwareFault as Fault } from "../../compiler/emit-js/hardware.ts";
 
 /** What a function that does not return came to. */
 export class Gone extends Error {
-  constructor(readonly how: "halted" | "released", readonly state = 0n) { super(how); }
+  constructor(readonly how: "halted" | "released" | "waits", readonly state = 0n) { super(how); }
 }
 
 export const APIC_BASE = 0x1b;

@@ -5,7 +5,7 @@ import { Machine } from "./machine.ts";
 import { loadModules } from "./vmm.ts";
 
 const machine = new Machine();
-const { call, memory, constants } = loadModules(machine, "cpu/memory-map.ts", "cpu/vmx/bitmaps.ts");
+const { call, memory, constants } = loadModules(machine, ["cpu/memory-map.ts", "cpu/vmx/bitmaps.ts"]);
 const [UC, WC, WT, WP, WB] = [0, 1, 4, 5, 6];
 const READ = 1n;
 const RX = 5n;

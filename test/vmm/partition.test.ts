@@ -4,7 +4,7 @@ import { GIB, KIB, MIB } from "./firmware.ts";
 import { Machine } from "./machine.ts";
 import { loadModules, viewOf } from "./vmm.ts";
 
-const loaded = loadModules(new Machine(), "partition.ts");
+const loaded = loadModules(new Machine(), ["partition.ts"]);
 const { call, memory } = loaded;
 const FREE = 0;
 const VMM = 255;

@@ -39,7 +39,11 @@ export function boot(vmm: Vmm, changes: Request = {}, cpu = 0): number {
 
 /** A captured machine on which a second instance runs on the processors in `cpuMask`. */
 export function booted(options: VmmOptions = {}, cpuMask = 0b10n): Vmm {
-  const vmm = Vmm.captured(options);
+  return bootBeside(Vmm.captured(options), cpuMask);
+}
+
+/** The same on a machine that is captured already. */
+export function bootBeside<Kind extends Vmm>(vmm: Kind, cpuMask: bigint): Kind {
   mapKernel(vmm);
   const result = boot(vmm, { cpuMask });
   if (result !== OK) throw new Error(`boot refused: ${result}`);

@@ -23,23 +23,23 @@ export const OK = 0;
 export const AGAIN = 14;
 
 const compiled = new Map<string, Program>();
+const source = (path: string): string => fileURLToPath(new URL(`../../vmm-src/${path}`, import.meta.url));
 
-/** A program of the VMM's modules, by their paths in vmm-src; compiled once in a test file. */
-export function compileVmm(...modules: string[]): Program {
-  const key = modules.join();
+/** A program of the VMM's modules, by their paths in vmm-src; compiled once in a test file. `project` says for which processors. */
+export function compileVmm(modules: string[], project = "tsconfig.json"): Program {
+  const key = [project, ...modules].join();
   const known = compiled.get(key);
   if (known) return known;
-  const entries = modules.map((module) => fileURLToPath(new URL(`../../vmm-src/${module}`, import.meta.url)));
-  const { program, errors } = compile({ entries }, "exports");
+  const { program, errors } = compile({ entries: modules.map(source), project: source(project) }, "exports");
   if (errors.length > 0) throw new Error(`\n${reportAll(errors)}`);
   compiled.set(key, program);
   return program;
 }
 
 /** Modules over a machine, with the region where the loader puts it. */
-export function loadModules(machine: Machine, ...modules: string[]): Loaded {
+export function loadModules(machine: Machine, modules: string[], project?: string): Loaded {
   const stubs = ["exitStub", "exceptionStubs", "nmiStub", "releaseNmiStub", "interruptStub"];
-  return instantiate(compileVmm(...modules), {
+  return instantiate(compileVmm(modules, project), {
     memory: machine.memory,
     base: REGION + TEXT_END,
     stack: STACK,
@@ -100,21 +100,24 @@ export class Vmm {
   /** Processors that are out of the VMM for good, and how. */
   readonly gone = new Map<number, Gone>();
   /** Processors in the VMM. */
-  private readonly busy = new Set<Processor>();
+  protected readonly busy = new Set<Processor>();
   /** Processors that were told to wait, and would be waiting now. */
-  private readonly held = new Set<Processor>();
-  private idlePauses = 0;
+  protected readonly held = new Set<Processor>();
+  protected idlePauses = 0;
 
   constructor({ apicIds = [0, 1], map = MEMORY_MAP, acpi = {}, tables = true }: VmmOptions = {}) {
-    this.machine = new Machine(apicIds);
+    this.machine = this.createMachine(apicIds);
     this.chipset = addChipset(this.machine);
     setUpProcessors(this.machine);
     const rsdp = tables ? writeAcpi(this.machine, { apicIds, ...acpi }) : 0n;
-    this.loaded = loadModules(this.machine, "entry/main.ts");
+    this.loaded = this.load();
     writeBootInfo(this.machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp, apicIds, map });
     this.machine.onPause = () => this.deliverSignals();
     this.machine.onInterrupt = () => this.call.acknowledgeInterrupt!();
   }
+
+  protected createMachine(apicIds: number[]): Machine { return new Machine(apicIds); }
+  protected load(): Loaded { return loadModules(this.machine, ["entry/main.ts"]); }
 
   get call(): Record<string, DialectFunction> { return this.loaded.call; }
   get fields(): Record<string, number> { return this.loaded.enums.Vmcs!; }
@@ -139,8 +142,8 @@ export class Vmm {
   }
 
   /** Prepared, and captured on these processors (all of them). */
-  static captured(options: VmmOptions = {}, cpus = (options.apicIds ?? [0, 1]).map((_, i) => i)): Vmm {
-    const vmm = new Vmm(options);
+  static captured<Kind extends Vmm>(this: new (options?: VmmOptions) => Kind, options: VmmOptions = {}, cpus = (options.apicIds ?? [0, 1]).map((_, i) => i)): Kind {
+    const vmm = new this(options);
     const results = [vmm.prepare(), ...cpus.map((cpu) => vmm.capture(cpu))];
     if (results.some((one) => one !== OK)) throw new Error(`not captured: ${results.join()}`);
     return vmm;
@@ -167,13 +170,7 @@ export class Vmm {
   /** A VM exit on a processor, up to and with the next VM entry. */
   exit(cpu: number, reason: number, info: ExitInfo = {}): void {
     const processor = this.machine.processors[cpu]!;
-    const fields = processor.vmcs!.fields;
-    fields.set(0x4402, BigInt(reason) | (info.entryFailure ? 0x80000000n : 0n));
-    fields.set(0x6400, info.qualification ?? 0n);
-    fields.set(0x440c, BigInt(info.length ?? 3));
-    fields.set(0x2400, info.physical ?? 0n);
-    fields.set(0x4408, info.vectoring ?? 0n);
-    fields.set(0x440a, info.vectoringCode ?? 0n);
+    this.setExit(processor, reason, info);
     const vcpu = this.cpu(cpu).vcpu;
     const before = this.machine.now;
     this.machine.now = processor;
@@ -184,12 +181,28 @@ export class Vmm {
     } catch (error) {
       if (!(error instanceof Gone)) throw error;
       if (this.chipset.serial.text.includes("panic")) throw new Error(this.chipset.serial.text.trim(), { cause: error });
-      this.gone.set(cpu, error);
+      this.leftBy(processor, error);
     } finally {
       this.busy.delete(processor);
       this.machine.now = before;
     }
     if (this.busy.size === 0) this.settle();
+  }
+
+  /** A processor does not go on in a guest. */
+  protected leftBy(processor: Processor, how: Gone): void {
+    this.gone.set(processor.index, how);
+  }
+
+  /** What the processor says of an exit. */
+  protected setExit(processor: Processor, reason: number, info: ExitInfo): void {
+    const fields = processor.vmcs!.fields;
+    fields.set(0x4402, BigInt(reason) | (info.entryFailure ? 0x80000000n : 0n));
+    fields.set(0x6400, info.qualification ?? 0n);
+    fields.set(0x440c, BigInt(info.length ?? 3));
+    fields.set(0x2400, info.physical ?? 0n);
+    fields.set(0x4408, info.vectoring ?? 0n);
+    fields.set(0x440a, info.vectoringCode ?? 0n);
   }
 
   private handleRareExit(vcpu: bigint): bigint {
@@ -198,7 +211,7 @@ export class Vmm {
   }
 
   /** The stub's end (boot/vmx/exit.asm): VMRESUME after the commonest exit, else what Vcpu.launched says. */
-  private enterGuest(processor: Processor, vcpu: bigint, resume: boolean): void {
+  protected enterGuest(processor: Processor, vcpu: bigint, resume: boolean): void {
     const view = this.view("Vcpu", vcpu);
     const nmi = this.cpu(processor.index).nmiCount > 0;
     if (nmi) this.call.deliverNmi!(vcpu);
@@ -220,7 +233,7 @@ export class Vmm {
     if (++this.idlePauses > 250_000) throw new Error("a processor waits in the VMM for something that nobody does");
   }
 
-  private take(processor: Processor): void {
+  protected take(processor: Processor): void {
     if (this.busy.has(processor)) return;
     const { index } = processor;
     if (this.held.has(processor) && !this.letGoOf(processor)) return;
@@ -242,13 +255,13 @@ export class Vmm {
     }
   }
 
-  private signalExit(processor: Processor, reason: number, qualification: bigint): void {
+  protected signalExit(processor: Processor, reason: number, qualification: bigint): void {
     this.idlePauses = 0;
     this.exit(processor.index, reason, { qualification, length: 0 });
   }
 
   /** A held processor's turn, once nobody holds it any more. */
-  private letGoOf(processor: Processor): boolean {
+  protected letGoOf(processor: Processor): boolean {
     if (this.machine.memory.read(this.loaded.addressOf("holding"), 4) !== 0n) {
       // Held anew before it could go on: it has noticed that in between, and taken the second signal.
       if (this.cpu(processor.index).command === this.loaded.enums.Command!.HOLD) {
