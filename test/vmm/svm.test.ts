@@ -169,15 +169,29 @@ describe("EFER", () => {
   };
   const GP = EXCEPTION | 0x800n | 13n;
 
-  test("reads as the kernel wrote it, and SVME stays set behind its back", () => {
+  test("shows a captured kernel that SVM is in use, and SVME stays set whatever it writes", () => {
     const vmm = captured();
-    expect(rdmsr(vmm, EFER)).toBe(0xd01n);
-    expect(wrmsr(vmm, EFER, 0x500n)).toBeNull();
-    expect([rdmsr(vmm, EFER), vmm.read(0, "GUEST_EFER")]).toEqual([0x500n, 0x1500n]);
+    expect(rdmsr(vmm, EFER)).toBe(0x1d01n);
+    for (const value of [0x500n, 0x1500n]) expect([wrmsr(vmm, EFER, value), rdmsr(vmm, EFER), vmm.read(0, "GUEST_EFER")]).toEqual([null, 0x1500n, 0x1500n]);
+  });
+
+  test("shows a kernel that boots beneath the VMM nothing of it, until its module is there", () => {
+    const vmm = pair();
+    const read = (): bigint => {
+      vmm.setRegister(1, RCX, BigInt(EFER));
+      vmm.exit(1, Reason.RDMSR);
+      return vmm.register(1, RAX);
+    };
+    expect(read()).toBe(0x500n);
+    vmm.setRegister(1, RAX, 0x1500n);
+    vmm.exit(1, Reason.WRMSR);
+    expect(vmm.injected[1]).toBe(GP);
+    expect(vmm.hypercall(1, HYPERCALL.ATTACH)).toBe(OK);
+    expect(read()).toBe(0x1500n);
   });
 
   test.each([
-    ["SVME", 0x1d01n], ["a reserved bit", 0x8_0000_0d01n], ["a bit of a feature that CPUID does not show", 0x8d01n], ["LME cleared while paging is on", 0xc01n],
+    ["a reserved bit", 0x8_0000_0d01n], ["a bit of a feature that CPUID does not show", 0x8d01n], ["LME cleared while paging is on", 0xc01n],
   ])("with %s is refused and noted", (_what, value) => {
     const vmm = captured();
     const from = vmm.call.nextSequence!();

@@ -11,6 +11,7 @@ import { MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, 
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { trapMsrRead, trapMsrWrite } from '#processor/bitmaps.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
+import { showVirtualization } from '#processor/msrs.ts';
 import { resetHpet } from '../devices/hpet.ts';
 import { resetIoapic } from '../devices/ioapic.ts';
 import { resetLegacy } from '../devices/legacy.ts';
@@ -96,6 +97,7 @@ function partition(request: BootRequest, parent: u32, child: u32): Result {
   buildMap(child, request.memoryBase, request.memorySize);
   closePorts(child);
   guardMsrs(child);
+  showVirtualization(child, false);
   guardSharedMsrs(child, true);
   trapMsrWrite(child, X2APIC_ICR, true);
   trapMsrRead(child, IA32_APIC_BASE, true);

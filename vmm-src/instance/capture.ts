@@ -13,6 +13,7 @@ import { IDENTITY_STEPS, mapIdentityStep, resetMap } from '../cpu/memory-map.ts'
 import { checkCapability } from '#processor/capability.ts';
 import { captureState, turnOff, turnOn } from '#processor/capture.ts';
 import { guestCr3 } from '#processor/guest.ts';
+import { showVirtualization } from '#processor/msrs.ts';
 import { prepareRelease, releaseCpu } from '#processor/release.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { retire } from '#processor/vcpu.ts';
@@ -89,6 +90,7 @@ export function prepare(step: u32): Result {
     openPorts(FIRST);
     guardMsrs(FIRST);
     if (!STARTUP_EXITS) guardApic(FIRST, false);
+    showVirtualization(FIRST, true);
     const instance = instanceOf(FIRST);
     instance.state = InstanceState.RUNNING;
     instance.holdsPlatform = true;

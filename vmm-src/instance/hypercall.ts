@@ -11,6 +11,7 @@ import {
 import { RAX, RDI, RDX, RSI, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { lock, unlock } from '../cpu/kick.ts';
 import { advance, guestCpl, injectUd } from '#processor/guest.ts';
+import { showVirtualization } from '#processor/msrs.ts';
 import { putInput, takeOutput } from '../devices/uart.ts';
 import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
@@ -105,6 +106,8 @@ function attach(vcpu: Vcpu): Result {
   const instance = instanceOf(vcpu.instance);
   if (instance.attached) return Result.OK;
   instance.attached = true;
+  // Its kernel has booted.
+  showVirtualization(vcpu.instance, true);
   record(EventType.USERSPACE, vcpu.instance, cpuOf(vcpu).index, 0n, 0n);
   return Result.OK;
 }

@@ -13,6 +13,18 @@ const NODE_MSRS: FixedArray<u32, 11> = [
   0xc0010010, 0xc0010016, 0xc0010017, 0xc0010018, 0xc0010019, 0xc001001a, 0xc001001d, 0xc0010020, 0xc0010111, 0xc0010112, 0xc0010113,
 ];
 
+/** Whether an instance sees EFER.SVME set, as it is. */
+const shown: FixedArray<boolean, 2> = zeroed();
+
+/**
+ * Lets an instance see that virtualization is in use, so that its own hypervisor refuses
+ * to start; or not, while its kernel reads at boot what it will write into EFER of
+ * processors that it starts later, even when the VMM is gone.
+ */
+export function showVirtualization(instance: u32, show: boolean): void {
+  shown[instance - 1] = show;
+}
+
 const EXTENDED_FEATURES: u32 = 0x80000001;
 const ECX_TCE: u32 = 0x20000;
 const EDX_NX: u32 = 0x100000;
@@ -21,7 +33,7 @@ const EXTENDED_FEATURES_2: u32 = 0x80000021;
 const LARGEST_EXTENDED: u32 = 0x80000000;
 const EAX_AUTOMATIC_IBRS: u32 = 0x100;
 
-/** Guards what an instance must never set by itself, and what would show it SVM in use. */
+/** Guards what an instance must never set by itself, and where SVM shows. */
 export function guardVirtualizationMsrs(instance: u32): void {
   trapMsrRead(instance, IA32_EFER, true);
   trapMsrWrite(instance, IA32_EFER, true);
@@ -46,7 +58,7 @@ export function isVendorMsr(index: u32): boolean {
 /** Reads an MSR that exits because virtualization shows in it; false if it is none. */
 export function readVirtualizationMsr(vcpu: Vcpu, index: u32): boolean {
   let value: u64 = 0n;
-  if (index === IA32_EFER) value = vmcbOf(vcpu).efer & ~EFER_SVME;
+  if (index === IA32_EFER) value = shown[vcpu.instance - 1] ? vmcbOf(vcpu).efer : vmcbOf(vcpu).efer & ~EFER_SVME;
   else if (index !== VM_HSAVE_PA) return false;
   vcpu.registers[RAX] = value & 0xffffffffn;
   vcpu.registers[RDX] = value >> 32n;
@@ -67,10 +79,11 @@ function eferBits(): u64 {
   return (leaf.eax & EAX_AUTOMATIC_IBRS) !== 0 ? bits | EFER_AUTOMATIC_IBRS : bits;
 }
 
-/** EFER.SVME stays set for the VMM and is refused to the guest, as where firmware has locked SVM off. */
+/** EFER.SVME stays set for the VMM. A guest that sees it may write back what it has read; to any other it is refused, as where firmware has locked SVM off. */
 function writeEfer(vcpu: Vcpu, value: u64): boolean {
   const vmcb = vmcbOf(vcpu);
-  if ((value & ~eferBits()) !== 0n) return false;
+  const ignored: u64 = shown[vcpu.instance - 1] ? EFER_SVME : 0n;
+  if ((value & ~(eferBits() | ignored)) !== 0n) return false;
   if ((vmcb.cr0 & CR0_PG) !== 0n && ((value ^ vmcb.efer) & EFER_LME) !== 0n) return false;
   vmcb.efer = (value & ~EFER_LMA) | (vmcb.efer & EFER_LMA) | EFER_SVME;
   return true;

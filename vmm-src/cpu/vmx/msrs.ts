@@ -11,6 +11,9 @@ export function guardVirtualizationMsrs(instance: u32): void {
   trapMsrWrite(instance, IA32_FEATURE_CONTROL, true);
 }
 
+/** Whether an instance sees that virtualization is in use: on VT-x it does not show, and VMXON faults. */
+export function showVirtualization(_instance: u32, _show: boolean): void {}
+
 /** Guards what reaches beyond the instance, or not. */
 export function guardVendorMsrs(instance: u32, guard: boolean): void {
   for (let i: u32 = 0; i < MEMORY_WRITER_MSRS.length; i++) trapMsrWrite(instance, MEMORY_WRITER_MSRS[i], guard);
