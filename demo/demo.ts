@@ -32,7 +32,7 @@ const targets: Record<string, Target> = {
     start: startBochs,
     remark: "Bochs runs a REP instruction to its end before it is the next CPU's turn: while one OS moves megabytes at once, the other one's service waits.",
   },
-  qemu: { name: "QEMU", start: startQemu, remark: "QEMU's time-stamp counter counts nanoseconds of the host, not instructions: numbers vary with what else the host does." },
+  qemu: { name: "QEMU", start: startQemu, remark: "QEMU's CPUs take turns, and a tick is an instruction of any of them: a pause of one CPU contains what the others did meanwhile." },
   kvm: { name: "QEMU/KVM", start: startKvm, missing: missingForKvm },
 };
 
@@ -66,7 +66,7 @@ async function main(): Promise<boolean> {
   screen.title(
     `Understudy: ${scenario.title}`,
     `${target.name}, ${cpus} CPUs, ${memoryMiB} MiB; OS 1 is Debian's ${kernel1}, OS 2 its ${kernel2}, unmodified.`,
-    "A tick is one of the processor's time-stamp counter since the machine's start; in Bochs, about an instruction.",
+    "A tick is one of the processor's time-stamp counter since the machine's start; in an emulator, about an instruction.",
   );
   screen.heading();
   const iso = await screen.step("", "building what isn't built yet", buildInBackground);

@@ -188,7 +188,7 @@ struct us_pauses {
 /* What a CPU can do, for `understudy check`: MSRs are zero where CPUID says that there is no VMX. */
 #define US_VMX_MSR_COUNT 18			/* IA32_VMX_BASIC (0x480) .. IA32_VMX_VMFUNC (0x491) */
 struct us_cpu_capability {
-	us_u32 online, reserved;
+	us_u32 online, encrypts;		/* encrypts: the kernel's page tables lie in encrypted memory */
 	us_u64 cr4, feature_control, vmx[US_VMX_MSR_COUNT];	/* vmx[n]: MSR 0x480 + n */
 	us_u64 efer, vm_cr;			/* zero where CPUID says that there is no SVM */
 };
@@ -196,7 +196,7 @@ struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[U
 
 /*
  * START fails with: EALREADY captured or attached · ENODEV neither VT-x nor AMD-V, or a capability is missing ·
- * EOPNOTSUPP 5-level paging or no 1 GiB pages · E2BIG too many CPUs · EBUSY a CPU uses VT-x or AMD-V already ·
+ * EOPNOTSUPP 5-level paging, memory encryption or no 1 GiB pages · E2BIG too many CPUs · EBUSY a CPU uses VT-x or AMD-V already ·
  * ENOEXEC no VMM image · EPROTO another ABI version · EINVAL impossible sizes or offsets ·
  * EBADMSG wrong checksum · EFBIG larger than a region can be · ENOMEM no contiguous region ·
  * EIO an instruction of VT-x or AMD-V failed. VANISH: ENODEV bare already · EBUSY another instance still runs ·

@@ -36,6 +36,17 @@ bool us_has_svm(void)
 	return cpuid_eax(0x80000000) >= 0x8000000a && cpuid_ecx(0x80000001) & BIT(2);
 }
 
+/* AMD's memory encryption: the kernel's own CR3 has the bit that means "encrypted" (APM volume 2, 7.10). */
+bool us_encrypts_memory(void)
+{
+	u32 eax, ebx, ecx, edx;
+
+	if (cpuid_eax(0x80000000) < 0x8000001f)
+		return false;
+	cpuid(0x8000001f, &eax, &ebx, &ecx, &edx);
+	return eax & 3 && __read_cr3() >> (ebx & 63) & 1;
+}
+
 bool us_beneath(void)
 {
 	u32 eax, ebx, ecx, edx;
@@ -249,6 +260,7 @@ static void read_capability(void *argument)
 		return;
 	mine->online = 1;
 	mine->cr4 = __read_cr4();
+	mine->encrypts = us_encrypts_memory();
 	if (us_has_svm()) {
 		mine->efer = read_msr(MSR_EFER);
 		mine->vm_cr = read_msr(MSR_VM_CR);

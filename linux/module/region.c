@@ -76,6 +76,10 @@ static int check_machine(void)
 		pr_err("this CPU has no 1 GiB pages\n");
 		return -EOPNOTSUPP;
 	}
+	if (us_encrypts_memory()) {
+		pr_err("the kernel encrypts its memory: boot with mem_encrypt=off\n");
+		return -EOPNOTSUPP;
+	}
 	if (us_cpu_count() > US_MAX_CPUS) {
 		pr_err("%u CPUs are more than %u\n", us_cpu_count(), US_MAX_CPUS);
 		return -E2BIG;

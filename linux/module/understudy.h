@@ -43,6 +43,7 @@ void us_region_free(struct us_region *region);
 
 bool us_has_vmx(void);
 bool us_has_svm(void);
+bool us_encrypts_memory(void);
 
 bool us_beneath(void);			/* the VMM is beneath this CPU */
 u32 us_cpu_count(void);			/* possible CPUs that have a processor */

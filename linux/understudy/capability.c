@@ -158,6 +158,8 @@ static bool read_by_module(struct capabilities *all, bool keep_module)
 		if (!its->online)
 			continue;
 		add_number(all, its->cr4, "cpu%u.cr4", cpu);
+		if (its->encrypts)
+			add_number(all, its->encrypts, "cpu%u.encrypts", cpu);
 		if (shows_svm()) {
 			add_number(all, its->efer, "cpu%u.msr.%x", cpu, MSR_EFER);
 			add_number(all, its->vm_cr, "cpu%u.msr.%x", cpu, MSR_VM_CR);

@@ -237,6 +237,8 @@ struct verdict judge(const struct capabilities *machine)
 		judge_vmx(machine, &verdict);
 		judge_kvm(machine, &verdict);
 	}
+	if (capability(machine, "cpu0.encrypts"))
+		miss(&verdict, "memory-encryption", "the kernel encrypts its memory: boot with mem_encrypt=off");
 	if (!bit(machine, "cpuid.80000001.edx", 26))
 		miss(&verdict, "no-1g-pages", "no 1 GiB pages (pdpe1gb): this CPU can't be captured");
 	if (five_levels(machine))

@@ -80,6 +80,7 @@ describe("check of an AMD machine", () => {
     { why: "AMD-V off", changes: { "cpu0.msr.c0010114": 0x10 }, says: "AMD-V is off in VM_CR (CPU 0): turn it on in the firmware's setup" },
     { why: "an SVM that is in use", changes: { "cpu1.msr.c0000080": 0x1d01 }, says: "AMD-V is in use (EFER.SVME is set on CPU 1): stop its guests and unload kvm_amd" },
     { why: "KVM's guests", changes: { "kvm.users": 1 }, says: "KVM is in use (1 users of kvm_amd): stop its guests" },
+    { why: "memory encryption", changes: { "cpu0.encrypts": 1 }, says: "the kernel encrypts its memory: boot with mem_encrypt=off" },
     { why: "no 1 GiB pages", changes: { "cpuid.80000001.edx": 0 }, says: "no 1 GiB pages (pdpe1gb): this CPU can't be captured" },
     { why: "5-level paging", changes: { "paging.levels": 5 }, says: "5-level paging is on: boot with no5lvl" },
     { why: "MSRs that can't be read", changes: { "msr.source": "none" }, says: "AMD-V's details can't be read: run as root with understudy.ko or the msr module at hand" },

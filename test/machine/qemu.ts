@@ -32,7 +32,11 @@ const tail = (file: string, lines: number) =>
   existsSync(file) ? readFileSync(file, "latin1").trimEnd().split("\n").slice(-lines).join("\n") : "";
 
 
-/** A q35 machine that QEMU emulates (TCG). Its first serial port is at our hand; its second writes to a file. */
+/**
+ * A q35 machine that QEMU emulates (TCG), an instruction a nanosecond whatever else the host does, its processors in
+ * turns: clocks that a busy host would disturb are the guests' own then, and runs repeat. Its first serial port is at our hand;
+ * its second writes to a file.
+ */
 export class QemuMachine {
   readonly com1Log: string;
   readonly com2Log: string;
@@ -134,7 +138,7 @@ export class QemuMachine {
     const log = openSync(this.qemuLog, "w");
     const command = [
       ...qemu.command,
-      "-machine", "q35", "-accel", "tcg", "-cpu", cpu, "-smp", String(cpus), "-m", String(memoryMiB),
+      "-machine", "q35", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-cpu", cpu, "-smp", String(cpus), "-m", String(memoryMiB),
       "-drive", `file=${iso},format=raw,if=ide,snapshot=on`, "-netdev", "user,id=net0,restrict=on", "-device", "e1000,netdev=net0,addr=3", "-display", "none", "-no-reboot",
       "-serial", `tcp:127.0.0.1:${serial}`, "-serial", `file:${this.com2Log}`, "-qmp", `tcp:127.0.0.1:${monitor}`,
       ...args,

@@ -16,7 +16,7 @@ export interface Target {
   cardResource: string;
   bridgeId: number;
   pm1Control: number;
-  /** Whether a tick is an instruction, so that bounds on them hold on any host. */
+  /** Whether a processor's ticks are its own instructions, so that bounds on them hold. In QEMU they are also those of the others. */
   countsInstructions: boolean;
 }
 

@@ -403,6 +403,18 @@ describe("a release", () => {
     expect([msrs.get(0x277), real, vmm.machine.memory.read(state.idtr + 2n, 8)]).toEqual([pat, dr7, idt]);
   });
 
+  test("puts SPEC_CTRL back where VMRUN switches it", () => {
+    const vmm = new SvmVmm();
+    vmm.machine.cpuid.set(`${0x8000_000a}`, [1, 16, 0, 0x10_0001]);
+    for (const { msrs } of vmm.machine.processors) msrs.set(0x48, 1n);
+    expect([vmm.prepare(), vmm.capture(0), vmm.capture(1)]).toEqual([OK, OK, OK]);
+    expect(vmm.read(0, "SPEC_CTRL")).toBe(1n);
+    vmm.write(0, "SPEC_CTRL", 5n);
+    expect(vmm.hypercall(0, HYPERCALL.RELEASE_BEGIN, { rdx: 0b11n })).toBe(OK);
+    vmm.hypercall(0, HYPERCALL.RELEASE);
+    expect(vmm.machine.processors[0]!.msrs.get(0x48)).toBe(5n);
+  });
+
   test("lets a processor go that its kernel has offline: SVM is off there, and a native INIT parks it", () => {
     const vmm = captured();
     expect(vmm.hypercall(0, HYPERCALL.RELEASE_BEGIN, { rdx: 0b01n })).toBe(OK);

@@ -17,7 +17,7 @@ export const VMCB: Record<string, [offset: number, size: 1 | 2 | 4 | 8]> = {
   GUEST_SS_SELECTOR: [0x420, 2], GUEST_SS_ACCESS_RIGHTS: [0x422, 2], GUEST_DS_SELECTOR: [0x430, 2], GUEST_FS_BASE: [0x448, 8], GUEST_GS_BASE: [0x458, 8],
   GUEST_GDTR_LIMIT: [0x464, 4], GUEST_GDTR_BASE: [0x468, 8], GUEST_IDTR_LIMIT: [0x484, 4], GUEST_IDTR_BASE: [0x488, 8], GUEST_TR_SELECTOR: [0x490, 2],
   CPL: [0x4cb, 1], GUEST_EFER: [0x4d0, 8], GUEST_CR4: [0x548, 8], GUEST_CR3: [0x550, 8], GUEST_CR0: [0x558, 8], GUEST_DR7: [0x560, 8], GUEST_DR6: [0x568, 8],
-  GUEST_RFLAGS: [0x570, 8], GUEST_RIP: [0x578, 8], GUEST_RSP: [0x5d8, 8], GUEST_CR2: [0x640, 8], GUEST_PAT: [0x668, 8],
+  GUEST_RFLAGS: [0x570, 8], GUEST_RIP: [0x578, 8], GUEST_RSP: [0x5d8, 8], GUEST_CR2: [0x640, 8], GUEST_PAT: [0x668, 8], SPEC_CTRL: [0x6e0, 8],
 };
 
 /** Exit codes (appendix C) for the reasons that tests ask for. */

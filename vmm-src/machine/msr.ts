@@ -1,6 +1,7 @@
 /** Model-specific registers, named as in SDM Vol. 4, chapter 2. */
 export const IA32_APIC_BASE: u32 = 0x1b;
 export const IA32_FEATURE_CONTROL: u32 = 0x3a;
+export const IA32_SPEC_CTRL: u32 = 0x48;
 export const IA32_BIOS_UPDT_TRIG: u32 = 0x79;
 export const IA32_MTRRCAP: u32 = 0xfe;
 export const IA32_SYSENTER_CS: u32 = 0x174;

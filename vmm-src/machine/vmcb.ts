@@ -68,11 +68,13 @@ export class Vmcb extends Struct {
   cr2: u64;
   reserved648: FixedArray<u64, 4>;
   pat: u64;
-  reserved670: FixedArray<u64, 306>;
+  reserved670: FixedArray<u64, 14>;
+  specControl: u64;
+  reserved6e8: FixedArray<u64, 291>;
 }
 assertLayout<Vmcb>(4096, {
   ioPermissions: 0x40, asid: 0x58, interruptControl: 0x60, exitCode: 0x70, nestedControl: 0x90, eventInjection: 0xa8, nestedCr3: 0xb0,
-  clean: 0xc0, nextRip: 0xc8, es: 0x400, tr: 0x490, cpl: 0x4cb, efer: 0x4d0, cr4: 0x548, rip: 0x578, rsp: 0x5d8, rax: 0x5f8, cr2: 0x640, pat: 0x668,
+  clean: 0xc0, nextRip: 0xc8, es: 0x400, tr: 0x490, cpl: 0x4cb, efer: 0x4d0, cr4: 0x548, rip: 0x578, rsp: 0x5d8, rax: 0x5f8, cr2: 0x640, pat: 0x668, specControl: 0x6e0,
 });
 
 /** intercept1 (offset 00Ch). */

@@ -9,11 +9,12 @@ import {
   TableRegister, loadAccessRights, loadSegmentLimit, readCr0, readCr2, readCr4, readCs, readDr6, readDr7, readDs, readEs, readMsr,
   readSs, stgi, storeGdt, storeIdt, vmsave, writeMsr,
 } from '../../machine/intrinsics.ts';
-import { EFER_SVME, IA32_EFER, IA32_PAT, VM_HSAVE_PA } from '../../machine/msr.ts';
+import { EFER_SVME, IA32_EFER, IA32_PAT, IA32_SPEC_CTRL, VM_HSAVE_PA } from '../../machine/msr.ts';
 import { CR4_LA57, RFLAGS_RESERVED1 } from '../../machine/registers.ts';
 import { VmcbSegment } from '../../machine/vmcb.ts';
 import { Cpu, Vcpu } from '../cpu.ts';
 import { fillHostState, stackTop } from '../host.ts';
+import { hasSpecControl } from './capability.ts';
 import { activate } from './vcpu.ts';
 
 type SavePage = FixedArray<u64, 512>;
@@ -81,6 +82,7 @@ export function captureState(vcpu: Vcpu, cpu: Cpu, rip: u64, rsp: u64, cr3: u64)
   vmcb.dr6 = readDr6();
   vmcb.dr7 = readDr7();
   vmcb.pat = readMsr(IA32_PAT);
+  if (hasSpecControl()) vmcb.specControl = readMsr(IA32_SPEC_CTRL);
   vmcb.rip = rip;
   vmcb.rsp = rsp;
   vmcb.rflags = RFLAGS_RESERVED1;

@@ -6,9 +6,10 @@
  */
 import { CpuState } from '../../abi.ts';
 import { writeCr2, writeDr6, writeDr7, writeMsr } from '../../machine/intrinsics.ts';
-import { EFER_SVME, IA32_PAT } from '../../machine/msr.ts';
+import { EFER_SVME, IA32_PAT, IA32_SPEC_CTRL } from '../../machine/msr.ts';
 import { Cpu, RAX, RDX, Vcpu } from '../cpu.ts';
 import { transitionPml4 } from '../host.ts';
+import { hasSpecControl } from './capability.ts';
 import { undeliveredNmis } from './guest.ts';
 import { vmcbOf } from './vcpu.ts';
 
@@ -63,6 +64,7 @@ export function releaseCpu(vcpu: Vcpu, cpu: Cpu): never {
   state.rsp = vmcb.rsp;
   state.vcpu = addressOf(vcpu);
   writeMsr(IA32_PAT, vmcb.pat);
+  if (hasSpecControl()) writeMsr(IA32_SPEC_CTRL, vmcb.specControl);
   writeCr2(vmcb.cr2);
   writeDr6(vmcb.dr6);
   writeDr7(vmcb.dr7);
