@@ -3,7 +3,6 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll } from "vitest";
 
 const project = fileURLToPath(new URL("../..", import.meta.url));
 const output = join(project, "build/test-command");
@@ -35,7 +34,8 @@ export function complaints(run: Run): string[] {
 }
 
 const scratch = mkdtempSync(join(tmpdir(), "understudy-"));
-afterAll(() => rmSync(scratch, { recursive: true }));
+// Not after a file's tests: several files share a worker.
+process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
 
 let files = 0;
 
