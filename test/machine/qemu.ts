@@ -16,6 +16,8 @@ export interface QemuOptions {
   memoryMiB?: number;
   /** Names the machine's folder, build/machines/NAME; two machines at a time need two names. */
   name: string;
+  /** What executes its instructions: QEMU's emulation, counted and one processor at a time, unless told. */
+  accel?: string[];
   /** QEMU's processor model and flags. */
   cpu?: string;
   /** More of QEMU's arguments. */
@@ -27,6 +29,8 @@ export interface QemuOptions {
  * unless told not to: to a kernel this is then a bare machine, as it is for the VMM. 5-level paging is refused so far.
  */
 const defaultCpu = "max,-la57,-hypervisor";
+
+const defaultAccel = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on"];
 
 const tail = (file: string, lines: number) =>
   existsSync(file) ? readFileSync(file, "latin1").trimEnd().split("\n").slice(-lines).join("\n") : "";
@@ -133,12 +137,12 @@ export class QemuMachine {
   }
 
   private spawn(serial: number, monitor: number): void {
-    const { iso, cpus, memoryMiB, cpu, args } = this.options;
+    const { iso, cpus, memoryMiB, accel, cpu, args } = this.options;
     const qemu = getQemu();
     const log = openSync(this.qemuLog, "w");
     const command = [
       ...qemu.command,
-      "-machine", "q35", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-cpu", cpu, "-smp", String(cpus), "-m", String(memoryMiB),
+      "-machine", "q35", ...accel, "-cpu", cpu, "-smp", String(cpus), "-m", String(memoryMiB),
       "-drive", `file=${iso},format=raw,if=ide,snapshot=on`, "-netdev", "user,id=net0,restrict=on", "-device", "e1000,netdev=net0,addr=3", "-display", "none", "-no-reboot",
       "-serial", `tcp:127.0.0.1:${serial}`, "-serial", `file:${this.com2Log}`, "-qmp", `tcp:127.0.0.1:${monitor}`,
       ...args,
@@ -154,7 +158,7 @@ export class QemuMachine {
 
 /** Starts a machine. It may still be in its BIOS when this returns: `machine.expect(/os1# /)` waits for the shell. */
 export async function startQemu(options: QemuOptions): Promise<QemuMachine> {
-  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, cpu: defaultCpu, args: [], ...options });
+  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, accel: defaultAccel, cpu: defaultCpu, args: [], ...options });
   await machine.start();
   return machine;
 }
