@@ -42,6 +42,14 @@ function chosenCpus(): number {
   return cpus;
 }
 
+/** FIRMWARE=uefi: for machines that QEMU runs; the other emulators' have a BIOS. */
+function chosenFirmware(): boolean {
+  const firmware = process.env.FIRMWARE || "bios";
+  if (firmware !== "bios" && firmware !== "uefi") throw new UserError(`FIRMWARE=${firmware}: give bios or uefi`);
+  if (firmware === "uefi" && process.env.TARGET !== "qemu") throw new UserError("FIRMWARE=uefi: only TARGET=qemu has it");
+  return firmware === "uefi";
+}
+
 /** The first port is OS 1's until it ends, then OS 2's; what OS 2 said before went to the second. */
 function writeLogs(machine: Machine, ended: string): void {
   const com1 = readLog(machine.com1Log);
@@ -58,6 +66,7 @@ async function main(): Promise<boolean> {
   const missing = target.missing?.();
   if (missing) throw new UserError(`TARGET=kvm: ${missing}`);
   const cpus = chosenCpus();
+  const uefi = chosenFirmware();
   const scenario = chosenScenario(process.env.TARGET || "bochs");
   if (scenario.kernel2 && !process.env.KERNEL && !process.env.KERNEL2) process.env.KERNEL2 = scenario.kernel2;
   const { kernel1, kernel2 } = chosenKernels();
@@ -70,7 +79,7 @@ async function main(): Promise<boolean> {
   );
   screen.heading();
   const iso = await screen.step("", "building what isn't built yet", buildInBackground);
-  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: "demo", ...(scenario.args && { args: scenario.args }) }));
+  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: "demo", ...(uefi && { uefi }), ...(scenario.args && { args: scenario.args }) }));
   screen.line({ what: `${target.name} has started` });
   const timeline = new Timeline();
   try {

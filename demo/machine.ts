@@ -21,6 +21,8 @@ export interface MachineOptions {
   cpus: number;
   memoryMiB: number;
   name: string;
+  /** Whether it has UEFI instead of a BIOS, where QEMU runs it. */
+  uefi?: boolean;
   /** More of QEMU's arguments, where that is what runs the machine. */
   args?: string[];
 }

@@ -8,6 +8,8 @@ import { cacheDir } from "./paths.ts";
 export interface QemuProgram {
   command: string[];
   env: Record<string, string>;
+  /** Folder of the UEFI firmware for it: OVMF_CODE_4M.fd, OVMF_VARS_4M.fd. */
+  ovmf: string;
 }
 
 /** Debian 13's: from it on, the emulated processor has an x2APIC. */
@@ -20,7 +22,8 @@ function hostVersion(): number {
 
 /** The host's QEMU if it is 10.0 or later, else Debian 13's, unpacked in our cache. */
 export function getQemu(): QemuProgram {
-  if (hostVersion() >= wanted && existsSync("/usr/share/seabios")) return { command: ["qemu-system-x86_64"], env: {} };
+  const complete = ["/usr/share/seabios", "/usr/share/OVMF/OVMF_CODE_4M.fd"].every((path) => existsSync(path));
+  if (hostVersion() >= wanted && complete) return { command: ["qemu-system-x86_64"], env: {}, ovmf: "/usr/share/OVMF" };
   const root = join(cacheDir, "qemu");
   if (!existsSync(root)) unpackTree("trixie", ["qemu-system-x86", "seabios", "ovmf"], root);
   const libraries = `${root}/usr/lib/x86_64-linux-gnu`;
@@ -31,5 +34,6 @@ export function getQemu(): QemuProgram {
     ],
     // Its modules lie in the folder too: the host's would be another version's.
     env: { QEMU_MODULE_DIR: `${libraries}/qemu` },
+    ovmf: `${root}/usr/share/OVMF`,
   };
 }

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type Server, type Socket, createServer } from "node:net";
 import { join } from "node:path";
 import { buildDir } from "../../image/paths.ts";
@@ -20,6 +20,8 @@ export interface QemuOptions {
   accel?: string[];
   /** QEMU's processor model and flags. */
   cpu?: string;
+  /** Whether the machine has UEFI instead of a BIOS. */
+  uefi?: boolean;
   /** More of QEMU's arguments. */
   args?: string[];
 }
@@ -137,7 +139,7 @@ export class QemuMachine {
   }
 
   private spawn(serial: number, monitor: number): void {
-    const { iso, cpus, memoryMiB, accel, cpu, args } = this.options;
+    const { iso, cpus, memoryMiB, accel, cpu, uefi, args } = this.options;
     const qemu = getQemu();
     const log = openSync(this.qemuLog, "w");
     const command = [
@@ -145,10 +147,18 @@ export class QemuMachine {
       "-machine", "q35", ...accel, "-cpu", cpu, "-smp", String(cpus), "-m", String(memoryMiB),
       "-drive", `file=${iso},format=raw,if=ide,snapshot=on`, "-netdev", "user,id=net0,restrict=on", "-device", "e1000,netdev=net0,addr=3", "-display", "none", "-no-reboot",
       "-serial", `tcp:127.0.0.1:${serial}`, "-serial", `file:${this.com2Log}`, "-qmp", `tcp:127.0.0.1:${monitor}`,
-      ...args,
+      ...(uefi ? this.firmware(qemu.ovmf) : []), ...args,
     ];
     // setpriv ends it with us, even if we get no chance to.
     this.child = spawn("setpriv", ["--pdeathsig", "KILL", ...command], { stdio: ["ignore", log, log], cwd: this.dir, env: { ...process.env, ...qemu.env } });
+  }
+
+  /** OVMF in flash, with variables of this machine's own. */
+  private firmware(folder: string): string[] {
+    const variables = join(this.dir, "uefi-variables.fd");
+    copyFileSync(join(folder, "OVMF_VARS_4M.fd"), variables);
+    const flash = (unit: number, file: string, more = "") => ["-drive", `if=pflash,format=raw,unit=${unit},file=${file}${more}`];
+    return [...flash(0, join(folder, "OVMF_CODE_4M.fd"), ",readonly=on"), ...flash(1, variables)];
   }
 
   private explain(): string {
@@ -158,7 +168,7 @@ export class QemuMachine {
 
 /** Starts a machine. It may still be in its BIOS when this returns: `machine.expect(/os1# /)` waits for the shell. */
 export async function startQemu(options: QemuOptions): Promise<QemuMachine> {
-  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, accel: defaultAccel, cpu: defaultCpu, args: [], ...options });
+  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, accel: defaultAccel, cpu: defaultCpu, uefi: false, args: [], ...options });
   await machine.start();
   return machine;
 }
