@@ -6,12 +6,12 @@ import { buildDir, projectDir } from "../../image/paths.ts";
 
 const minutes = 60_000;
 
-test("a disk that is plugged in is shielded from OS 1, OS 2's and then the survivor's; OS 1 ends by a reset", () => {
+test("on UEFI, a disk that is plugged in is shielded from OS 1, OS 2's and then the survivor's; OS 1 ends by a reset", () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, ["--import", "tsx", "demo/demo.ts"], {
     cwd: projectDir,
     encoding: "utf8",
     timeout: 9 * minutes,
-    env: { ...process.env, TARGET: "qemu", SCENARIO: "add", CPUS: "2" },
+    env: { ...process.env, TARGET: "qemu", SCENARIO: "add", FIRMWARE: "uefi", CPUS: "2" },
   });
   expect(status, `${stdout}${stderr}`).toBe(0);
   expect(stdout).toMatch(/yes +the disk that was added is the survivor's/);
