@@ -16,6 +16,7 @@ export default defineConfig({
           name: "unit",
           // Files that a worker runs one after the other share what it has loaded and compiled.
           isolate: false,
+          maxWorkers: "100%",
           include: ["**/*.test.ts"],
           exclude: ["node_modules/**", "build/**", "test/machine/**"],
           // Many compile the dialect, some with gcc: seconds each on a busy machine.
