@@ -75,6 +75,15 @@ export function ownerOf(address: HostPhysical): u32 {
   return FREE;
 }
 
+/** Whether any byte of [base, base + size) is RAM, whoever's. */
+export function touchesMemory(base: u64, size: u64): boolean {
+  for (let i: u32 = 0; i < pieceCount; i++) {
+    const piece = pieces[i];
+    if (base < piece.base + piece.size && piece.base < base + size) return true;
+  }
+  return false;
+}
+
 /** Whether [base, base + size) is RAM of one owner, all of it. */
 export function holdsMemory(owner: u32, base: HostPhysical, size: u64): boolean {
   if (base + size < base) return false;

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { config, configWrite } from "./pci-access.ts";
 import { ATTENTION, ECAM, LINK_ACTIVE, LINK_CHANGED, LINK_STATUS, POWER_OFF, PRESENCE_CHANGED, PRESENT, PciExpress, SLOT_CONTROL, SLOT_STATUS } from "./pci-express.ts";
 import { BUFFER, HYPERCALL, boot, load, mapKernel, outb, reachable, store } from "./scenario.ts";
-import { OK, Vmm } from "./vmm.ts";
+import { OK, REGION, Vmm } from "./vmm.ts";
 
 const ONES = 0xffff_ffff;
 const PORT = 0x10, CARD = 0x100, NIC = 0x18, LATE = 0x20;
@@ -180,6 +180,30 @@ describe("a launch with devices", () => {
       configWrite(vmm, cpu, PORT, 0x18, 4, 0);
     }
     expect([pci.read(PORT, 0x20, 4), pci.read(PORT, 4, 2) & 6, pci.read(PORT, 0x19, 1)]).toEqual([0xfe90_fe80, 6, 1]);
+  });
+
+  test.each([
+    ["the VMM's region", REGION], ["RAM of the first system", BUFFER], ["the local APICs", 0xfee0_0000n], ["configuration space", ECAM],
+  ])("maps no window that the first system has laid over %s, neither for the second nor, after a stop, for itself", (_what, at) => {
+    const { vmm, pci } = plugged();
+    const before = reachable(vmm, 1, at);
+    const unit = Number(at >> 20n) << 4;
+    pci.functions.get(PORT)!.setUint32(0x20, ((unit << 16) | unit) >>> 0, true);
+    expect(boot(vmm, grants(CARD))).toBe(OK);
+    expect(reachable(vmm, 2, at)).toEqual(at === 0xfee0_0000n ? ["same 5"] : [null]);
+    expect(vmm.hypercall(0, HYPERCALL.STOP, { rdx: 2n })).toBe(OK);
+    expect(vmm.hypercall(0, HYPERCALL.GIVE_BACK, { rdx: 2n })).toBe(OK);
+    expect(reachable(vmm, 1, at)).toEqual(before);
+  });
+
+  test("maps no window without an end", () => {
+    const { vmm, pci } = plugged();
+    const port = pci.functions.get(PORT)!;
+    port.setUint32(0x24, 0xfff1_0011, true);
+    port.setUint32(0x28, 0x100, true);
+    port.setUint32(0x2c, 0xffff_ffff, true);
+    expect(boot(vmm, grants(CARD))).toBe(OK);
+    expect(reachable(vmm, 2, 0x100_0010_0000n)).toEqual([null]);
   });
 
   test("is undone by a stop: the device is silent, shielded, and out of reach for nobody's map", () => {

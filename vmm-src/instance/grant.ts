@@ -5,18 +5,24 @@
  * holder's map alone, and what they answer to beyond that never reaches them.
  */
 import { BootRequest, EventType, MAX_GRANTS, ResourceKind, Result } from '../abi.ts';
-import { MAP_TABLES_PER_RANGE, mapIdentical, unmapRange } from '../cpu/memory-map.ts';
+import { MAP_TABLES_PER_RANGE, mapIdentical, mapTablesFree, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
-import { bridgeAbove, ecamSize, isBridge, readConfig, writeConfig } from '../devices/pci-bus.ts';
+import { ioapicBase } from '../devices/ioapic.ts';
+import { bridgeAbove, ecamBase, ecamSize, isBridge, readConfig, writeConfig } from '../devices/pci-bus.ts';
+import { platform } from '../devices/platform.ts';
 import { record } from '../events.ts';
+import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import {
   PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_MEMORY_WINDOW, PCI_PREFETCH_BASE_HIGH, PCI_PREFETCH_LIMIT_HIGH,
   PCI_PREFETCH_WINDOW,
 } from '../machine/pci.ts';
-import { FREE, PciFunction, SHIELDED, findFunction, functionAt, functionTotal } from '../partition.ts';
+import { PAGE_SIZE, SIZE_512G } from '../machine/registers.ts';
+import { FREE, PciFunction, SHIELDED, findFunction, functionAt, functionTotal, touchesMemory } from '../partition.ts';
 
 const WINDOW_SHIFT: u64 = 16n;
-const WINDOW_UNIT: u64 = 0x100000n;
+const WINDOW_OFFSET: u64 = 0xfffffn;
+/** What tables of four levels reach, in their lower half. */
+const ADDRESSABLE: u64 = 0x800000000000n;
 
 function isRequested(request: BootRequest, bdf: u16): boolean {
   for (let i: u32 = 0; i < MAX_GRANTS; i++) {
@@ -54,13 +60,29 @@ export function checkGrants(request: BootRequest, parent: u32): Result {
   return Result.OK;
 }
 
+function overlaps(base: u64, size: u64, other: u64, otherSize: u64): boolean {
+  return otherSize !== 0n && base < other + otherSize && other < base + size;
+}
+
+/**
+ * Whether a bridge's window may be mapped: the kernel that held the bridge has
+ * written it, so it may name RAM, the VMM's own included, or what the VMM guards.
+ */
+function isDeviceRange(base: u64, last: u64): boolean {
+  if (base === 0n || last < base || last >= ADDRESSABLE || last - base >= SIZE_512G) return false;
+  const size: u64 = last - base + 1n;
+  const guarded = overlaps(base, size, APIC_DEFAULT_BASE, PAGE_SIZE) || overlaps(base, size, ioapicBase(), PAGE_SIZE)
+    || overlaps(base, size, platform.hpet, platform.hpet === 0n ? 0n : PAGE_SIZE) || overlaps(base, size, ecamBase(), ecamSize());
+  return !guarded && !touchesMemory(base, size);
+}
+
 /** One window's part of the memory map; `high` words extend base and limit. A closed window has its limit below its base. */
 function moveWindow(window: u32, baseHigh: u32, limitHigh: u32, from: u32, to: u32): void {
   const base: u64 = (u64(baseHigh) << 32n) | (u64(window & 0xfff0) << WINDOW_SHIFT);
-  const last: u64 = (u64(limitHigh) << 32n) | u64(window & 0xfff00000);
-  if (base === 0n || last < base) return;
-  if (from !== 0) unmapRange(from, base, last - base + WINDOW_UNIT);
-  mapIdentical(to, base, last - base + WINDOW_UNIT, MAP_ALL);
+  const last: u64 = (u64(limitHigh) << 32n) | u64(window & 0xfff00000) | WINDOW_OFFSET;
+  if (!isDeviceRange(base, last) || mapTablesFree(to) < MAP_TABLES_PER_RANGE) return;
+  if (from !== 0) unmapRange(from, base, last - base + 1n);
+  mapIdentical(to, base, last - base + 1n, MAP_ALL);
 }
 
 /** What a bridge passes down comes into one instance's map, and leaves another's (0: nobody's). */
