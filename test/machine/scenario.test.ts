@@ -11,7 +11,7 @@ test("on UEFI, a disk that is plugged in is shielded from OS 1, OS 2's and then 
     cwd: projectDir,
     encoding: "utf8",
     timeout: 9 * minutes,
-    env: { ...process.env, TARGET: "qemu", SCENARIO: "add", FIRMWARE: "uefi", CPUS: "2" },
+    env: { ...process.env, NO_COLOR: "1", TARGET: "qemu", SCENARIO: "add", FIRMWARE: "uefi", CPUS: "2" },
   });
   expect(status, `${stdout}${stderr}`).toBe(0);
   expect(stdout).toMatch(/yes +the disk that was added is the survivor's/);
