@@ -23,6 +23,7 @@ export const IA32_VMX_TRUE_PINBASED_CTLS: u32 = 0x48d;
 export const IA32_VMX_TRUE_PROCBASED_CTLS: u32 = 0x48e;
 export const IA32_VMX_TRUE_EXIT_CTLS: u32 = 0x48f;
 export const IA32_VMX_TRUE_ENTRY_CTLS: u32 = 0x490;
+export const IA32_TSC_DEADLINE: u32 = 0x6e0;
 export const X2APIC_MSR_BASE: u32 = 0x800;
 export const IA32_EFER: u32 = 0xc0000080;
 /** AMD's (APM Vol. 2, 15.30). */
