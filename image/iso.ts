@@ -37,7 +37,7 @@ export const commandLine =
   "console=ttyS0,115200 quiet nokaslr mitigations=off tsc=reliable no_timer_check idle=halt cryptomgr.notests";
 
 /** What an instance needs on board to take memory that comes as soft reserved, and to prove with KVM that it runs bare. */
-const os2Modules = ["nvme", "dax_hmem", "device_dax", "kmem", "kvm", "kvm_intel", "kvm_amd", "irqbypass"];
+const os2Modules = ["nvme", "kvm", "kvm_intel", "kvm_amd", "irqbypass"];
 const os1Modules = ["kvm", "kvm_intel", "kvm_amd", "irqbypass", "e1000", "nvme"];
 
 const grubConfig = (commandLine: string) => `# "Linux" is Debian's kernel, packed so that an emulator unpacks it quickly: see boot/unpacked-kernel.asm.

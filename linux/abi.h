@@ -177,6 +177,7 @@ struct us_console { us_u32 count, reserved; us_u8 byte[]; };	/* READ: count fill
 struct us_start { us_u64 image, image_size, ranges, range_count, rsdp; };	/* pointers as integers */
 struct us_call { us_u32 number, result; us_u64 argument, buffer, length, value; };	/* buffer copied in and out; argument → RDX; value ← RDX */
 struct us_stage { us_u64 address, source, length; };	/* copies into memory blocks that are offline */
+struct us_memory { us_u64 base, size; };	/* whole memory blocks */
 enum us_module_state { US_BARE, US_CAPTURED, US_ATTACHED };
 struct us_pauses {
 	us_u32 state, cpu_count;	/* enum us_module_state; possible CPUs */
@@ -202,6 +203,7 @@ struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[U
  * EIO an instruction of VT-x or AMD-V failed. VANISH: ENODEV bare already · EBUSY another instance still runs ·
  * EIO a CPU stayed beneath. CALL: ENODEV bare · EINVAL not a call for user space.
  * STAGE: ENODEV bare · EINVAL not page aligned · EBUSY part of it is online · EFAULT not RAM.
+ * JOIN: ENODEV bare · EINVAL not whole blocks · EEXIST part of it is this kernel's already · ENOMEM no memory for its pages' descriptions.
  */
 #define US_IOC_START	_IOW('u', 1, struct us_start)
 #define US_IOC_VANISH	_IO('u', 2)
@@ -209,5 +211,6 @@ struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[U
 #define US_IOC_STAGE	_IOW('u', 4, struct us_stage)
 #define US_IOC_PAUSES	_IOR('u', 5, struct us_pauses)
 #define US_IOC_CAPABILITIES	_IOR('u', 6, struct us_capabilities)
+#define US_IOC_JOIN	_IOW('u', 7, struct us_memory)
 
 #endif

@@ -10,11 +10,10 @@ export const FREE: u32 = 0;
 export const VMM: u32 = 255;
 export const SHIELDED: u32 = 254;
 
-/** E820 types (ACPI 6.5, table 15-4) and Linux's soft-reserved one. */
+/** E820 types (ACPI 6.5, table 15-4). */
 export const E820_RAM: u32 = 1;
 export const E820_RESERVED: u32 = 2;
 export const E820_ACPI: u32 = 3;
-export const E820_SOFT_RESERVED: u32 = 0xefffffff;
 
 /** The first MiB: RAM up to the extended BIOS data area, then firmware. */
 export const LOW_RAM_END: u64 = 0x9f000n;

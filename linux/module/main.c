@@ -163,6 +163,16 @@ static long stage_ioctl(void __user *argument)
 	return error;
 }
 
+static long join_ioctl(void __user *argument)
+{
+	struct us_memory memory;
+
+	if (copy_from_user(&memory, argument, sizeof(memory)))
+		return -EFAULT;
+	/* Without state_lock, which CPU hot-plug takes: adding memory may wait for it. */
+	return READ_ONCE(state) == US_BARE ? -ENODEV : us_join_memory(&memory);
+}
+
 static long pauses_ioctl(void __user *argument)
 {
 	struct us_pauses pauses = {};
@@ -206,6 +216,8 @@ static long device_ioctl(struct file *file, unsigned int number, unsigned long a
 		return call_ioctl(user);
 	case US_IOC_STAGE:
 		return stage_ioctl(user);
+	case US_IOC_JOIN:
+		return join_ioctl(user);
 	case US_IOC_PAUSES:
 		return pauses_ioctl(user);
 	case US_IOC_CAPABILITIES:

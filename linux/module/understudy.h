@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * The module's rooms: main.c the device and the verbs, region.c the VMM's memory, cpu.c the CPUs' way
- * in and out, launch.S its instructions, call.c hypercalls, stage.c memory for a second instance.
+ * in and out, launch.S its instructions, call.c hypercalls, stage.c memory for a second instance,
+ * join.c memory of one that has ended.
  */
 #ifndef UNDERSTUDY_H
 #define UNDERSTUDY_H
@@ -70,5 +71,9 @@ static inline struct us_result us_hypercall(u64 number, u64 buffer, u64 length, 
 /* ---- stage.c -------------------------------------------------------------------- */
 
 int us_stage(const struct us_stage *stage);
+
+/* ---- join.c --------------------------------------------------------------------- */
+
+int us_join_memory(const struct us_memory *memory);
 
 #endif

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * handover: the other instance has shut down, and this kernel takes what it held, by the hot-plug of its own:
- * memory that it has seen as soft reserved since its boot comes as DAX devices, which kmem turns into memory
- * blocks; CPUs and PCI functions as hot-plug does anywhere. Every part is tried, whatever happens to the others.
+ * memory in its blocks, CPUs and PCI functions. Every part is tried, whatever happens to the others.
  */
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "abi.h"
@@ -21,113 +20,58 @@
 #include "say.h"
 #include "verbs.h"
 
-#define DAX "/sys/bus/dax"
 #define MEMORY "/sys/devices/system/memory"
 #define PCI "/sys/bus/pci"
 
 /* ---- memory --------------------------------------------------------------------- */
 
-static bool need_module(const char *name)
+static bool has_block(uint64_t number)
 {
-	int error = load_module(name);
-
-	if (error)
-		complain("%s does not load, and without it no memory joins: %s", name, strerror(error));
-	return error == 0;
+	return exists(MEMORY "/memory%llu", (unsigned long long)number);
 }
 
-/* The driver of a DAX device, "" for none. */
-static void driver_of(const char *device, char *driver, size_t size)
+static bool join(int device, uint64_t base, uint64_t size)
 {
-	char path[300], target[300];
-	ssize_t length;
+	struct us_memory memory = { base, size };
 
-	snprintf(path, sizeof(path), DAX "/devices/%s/driver", device);
-	length = readlink(path, target, sizeof(target) - 1);
-	target[length > 0 ? length : 0] = '\0';
-	snprintf(driver, size, "%s", strrchr(target, '/') ? strrchr(target, '/') + 1 : "");
-}
-
-/*
- * Only what the firmware, here the VMM, has reserved for a purpose: other DAX devices, such as persistent memory
- * in devdax mode, hold their owner's data.
- */
-static bool is_soft_reserved(const char *device)
-{
-	char path[300], target[PATH_MAX];
-
-	snprintf(path, sizeof(path), DAX "/devices/%s", device);
-	return realpath(path, target) && strstr(target, "/hmem.");
+	if (ioctl(device, US_IOC_JOIN, &memory) == 0)
+		return true;
+	complain("%s of memory at %#llx do not join: %s; the kernel log says why", size_text(size), (unsigned long long)base,
+		 strerror(errno));
+	return false;
 }
 
 /*
  * Linux adds memory in whole blocks. What lies before the first and after the last of a range stays out, and so
  * does a range that holds none: the firmware's edges, and what is beside the VMM.
  */
-static bool holds_whole_block(const char *device)
+static bool join_range(int device, const struct us_memory_range *range)
 {
-	uint64_t block = block_size(), start, size;
-	char text[32];
-
-	if (!read_line(text, sizeof(text), DAX "/devices/%s/resource", device))
-		return true;
-	start = strtoull(text, NULL, 0);
-	if (!read_line(text, sizeof(text), DAX "/devices/%s/size", device))
-		return true;
-	size = strtoull(text, NULL, 0);
-	return (start + block - 1) / block * block + block <= start + size;
-}
-
-/* Older kernels give a DAX device to device_dax and want to be told by new_id; newer ones give it to kmem at once. */
-static bool give_to_kmem(const char *device)
-{
-	char driver[64];
-	int error = 0;
-
-	driver_of(device, driver, sizeof(driver));
-	if (strcmp(driver, "kmem") == 0)
-		return true;
-	if (*driver)
-		error = write_line(device, DAX "/drivers/%s/unbind", driver);
-	if (error) {
-		complain("%s stays with %s: %s", device, driver, strerror(error));
-		return false;
-	}
-	/* new_id binds by itself where it exists; whether either did is told by the driver, not by their results. */
-	write_line(device, DAX "/drivers/kmem/new_id");
-	driver_of(device, driver, sizeof(driver));
-	if (strcmp(driver, "kmem") != 0)
-		error = write_line(device, DAX "/drivers/kmem/bind");
-	driver_of(device, driver, sizeof(driver));
-	if (strcmp(driver, "kmem") == 0)
-		return true;
-	complain("%s does not become memory: %s; the kernel log says why", device, strerror(error));
-	return false;
-}
-
-static bool add_dax_memory(void)
-{
-	struct dirent *entry;
-	unsigned found = 0;
+	uint64_t block = block_size(), first = (range->base + block - 1) / block, end = (range->base + range->size) / block;
 	bool all = true;
-	DIR *directory;
 
-	if (!need_module("dax_hmem") || !need_module("kmem"))
-		return false;
-	directory = opendir(DAX "/devices");
-	while (directory && (entry = readdir(directory))) {
-		if (strncmp(entry->d_name, "dax", 3) != 0 || !is_soft_reserved(entry->d_name))
-			continue;
-		found++;
-		if (!holds_whole_block(entry->d_name))
-			continue;
-		all &= give_to_kmem(entry->d_name);
+	while (first < end) {
+		uint64_t last = first;
+
+		while (last < end && !has_block(last))
+			last++;
+		if (last > first)
+			all &= join(device, first * block, (last - first) * block);
+		first = last + 1;
 	}
-	if (directory)
-		closedir(directory);
-	if (!found)
-		complain("no memory joins: this kernel was not told of any at its boot (no soft-reserved range in /proc/iomem)");
-	return all && found;
+	return all;
+}
+
+/* All that the VMM has granted to this instance and that is not among this kernel's memory blocks. */
+static bool join_memory(int device)
+{
+	const struct us_status *status = get_status(device);
+	const struct us_instance_status *own = &status->instance[status->own_instance - 1];
+	bool all = true;
+
+	for (unsigned i = 0; i < own->range_count; i++)
+		all &= join_range(device, &own->range[i]);
+	return all;
 }
 
 /* Movable, so that it can be given away again. Returns the number of blocks, or -1 after a line. */
@@ -268,7 +212,7 @@ int verb_handover(char **arguments)
 	device = open_captured();
 	before = count_holdings();
 	take(device, wait);
-	complete = add_dax_memory();
+	complete = join_memory(device);
 	complete &= online_blocks() >= 0;
 	complete &= online_all_cpus();
 	complete &= rescan_functions();

@@ -52,7 +52,7 @@ static bool has_option(const char *line, const char *option)
 
 /*
  * maxcpus: the second kernel sees all CPUs of the machine, so that it can take them over later, but may start
- * only its own. dax_hmem: it would put this kernel's memory, which it sees as reserved for later, into use.
+ * only its own.
  */
 static void complete_command_line(char *line, size_t size, const struct request *request)
 {
@@ -63,8 +63,7 @@ static void complete_command_line(char *line, size_t size, const struct request 
 
 	if (!has_option(append, "maxcpus="))
 		snprintf(maxcpus, sizeof(maxcpus), " maxcpus=%u", request->cpus);
-	length = (size_t)snprintf(line, size, "%s%s%s", append, maxcpus,
-				  strstr(append, "dax_hmem") ? "" : " modprobe.blacklist=dax_hmem");
+	length = (size_t)snprintf(line, size, "%s%s", append, maxcpus);
 	if (length > most)
 		fail("--append: the command line would have %zu characters: at most %zu fit", length, most);
 }

@@ -20,6 +20,7 @@
 #define SVM_IMAGE "/lib/understudy/vmm-svm.img"
 #define MEMORY_MAP "/sys/firmware/memmap"
 #define MAX_ENTRIES 512
+#define E820_RAM 1
 
 /* ---- the firmware's memory map -------------------------------------------------- */
 
@@ -27,7 +28,7 @@
 static uint32_t e820_type(const char *text)
 {
 	static const struct { const char *text; uint32_t type; } types[] = {
-		{ "System RAM", 1 },
+		{ "System RAM", E820_RAM },
 		{ "ACPI Tables", 3 },
 		{ "ACPI Non-volatile Storage", 4 },
 		{ "Unusable memory", 5 },
@@ -47,6 +48,23 @@ static int by_base(const void *a, const void *b)
 	const struct us_memory_range *one = a, *other = b;
 
 	return one->base < other->base ? -1 : one->base > other->base;
+}
+
+/* Memory that joined a running kernel is listed beside the reserved range in which it lies: what is RAM wins. */
+static void cut_out_ram(struct us_memory_range *all, unsigned *count)
+{
+	for (unsigned i = 0; i < *count; i++) {
+		for (unsigned j = 0; j < *count && all[i].type != E820_RAM; j++) {
+			struct us_memory_range *range = &all[i], *ram = &all[j];
+			uint64_t end = range->base + range->size, ram_end = ram->base + ram->size;
+
+			if (ram->type != E820_RAM || ram_end <= range->base || ram->base >= end)
+				continue;
+			if (ram_end < end && *count < MAX_ENTRIES)
+				all[(*count)++] = (struct us_memory_range){ ram_end, end - ram_end, range->type, 0 };
+			range->size = ram->base > range->base ? ram->base - range->base : 0;
+		}
+	}
 }
 
 /* Returns the number of ranges, neighbours of a type joined. */
@@ -73,10 +91,13 @@ static unsigned read_memory_map(struct us_memory_range *ranges)
 		closedir(directory);
 	if (count == 0)
 		fail("%s is empty: the kernel must tell the firmware's memory map (CONFIG_FIRMWARE_MEMMAP)", MEMORY_MAP);
+	cut_out_ram(all, &count);
 	qsort(all, count, sizeof(all[0]), by_base);
 	for (unsigned i = 0; i < count; i++) {
 		struct us_memory_range *last = joined ? &ranges[joined - 1] : NULL;
 
+		if (all[i].size == 0)
+			continue;
 		if (last && last->base + last->size == all[i].base && last->type == all[i].type)
 			last->size += all[i].size;
 		else if (joined == US_MAX_RANGES)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * fill-memory MIB: writes to each cache line of that much memory, reads it back, and looks where it lies (/proc/self/pagemap): how much of it
- * in memory that joined this kernel after its boot, which /proc/iomem calls "System RAM (kmem)". One line of JSON.
+ * in memory that joined this kernel after its boot, which /proc/iomem shows within what was reserved then. One line of JSON.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,7 @@ static void find_joined(void)
 	char line[256];
 
 	while (map && joined_count < MAX_RANGES && fgets(line, sizeof(line), map)) {
-		if (strstr(line, "System RAM (kmem)") &&
+		if (*line == ' ' && strstr(line, ": System RAM\n") &&
 		    sscanf(line, " %" SCNx64 "-%" SCNx64, &joined[joined_count].start, &joined[joined_count].end) == 2)
 			joined_count++;
 	}

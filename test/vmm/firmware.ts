@@ -9,7 +9,6 @@ export const RAM = 1;
 export const RESERVED = 2;
 export const ACPI_DATA = 3;
 export const NVS = 4;
-export const SOFT_RESERVED = 0xefffffff;
 
 export interface Range { base: bigint; size: bigint; type: number }
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { ACPI_DATA, GIB, type KernelOptions, MEMORY_MAP, MIB, NVS, RAM, RESERVED, type Range, SOFT_RESERVED, bytes, writeAcpi, writeBootInfo, writeKernel } from "./firmware.ts";
+import { ACPI_DATA, GIB, type KernelOptions, MEMORY_MAP, MIB, NVS, RAM, RESERVED, type Range, bytes, writeAcpi, writeBootInfo, writeKernel } from "./firmware.ts";
 import { Machine } from "./machine.ts";
 import { REGION, REGION_SIZE, loadModules, viewOf } from "./vmm.ts";
 
@@ -87,20 +87,20 @@ function e820At(table: bigint, count: number): Entry[] {
 
 describe("the second instance's memory map", () => {
   const TABLE = 0x6810_0000n;
-  const build = (base = BASE, size = SIZE): Entry[] => e820At(TABLE, call.buildE820!(TABLE, base, size, VMM));
+  const build = (base = BASE, size = SIZE): Entry[] => e820At(TABLE, call.buildE820!(TABLE, base, size));
   const typeAt = (map: Entry[], at: bigint): number[] => map.filter(({ base, size }) => at >= base && at < base + size).map(({ type }) => type);
 
-  test("has its own RAM, the other's soft reserved, and the firmware's ranges", () => {
+  test("has its own RAM, the other's reserved, and the firmware's ranges", () => {
     expect(build()).toEqual([
       { base: 0n, size: 0x9f000n, type: RAM },
       { base: 0x9f000n, size: MIB - 0x9f000n, type: RESERVED },
-      { base: 2n * MIB, size: REGION - 2n * MIB, type: SOFT_RESERVED },
+      { base: MIB + 0x1000n, size: REGION - MIB - 0x1000n, type: RESERVED },
       { base: REGION, size: REGION_SIZE, type: RESERVED },
-      { base: REGION + REGION_SIZE, size: BASE - REGION - REGION_SIZE, type: SOFT_RESERVED },
+      { base: REGION + REGION_SIZE, size: BASE - REGION - REGION_SIZE, type: RESERVED },
       { base: BASE + MIB, size: 0x80000n, type: ACPI_DATA },
       { base: BASE + MIB + 0x80000n, size: SIZE - MIB - 0x80000n, type: RAM },
-      { base: BASE + SIZE, size: 0x7fe0_0000n - BASE - SIZE, type: SOFT_RESERVED },
-      { base: 4n * GIB, size: 2n * GIB, type: SOFT_RESERVED },
+      { base: BASE + SIZE, size: 0x7ff0_0000n - BASE - SIZE, type: RESERVED },
+      { base: 4n * GIB, size: 2n * GIB, type: RESERVED },
       { base: 0x7ff0_0000n, size: 0xe0000n, type: ACPI_DATA },
       { base: 0x7ffe_0000n, size: 0x20000n, type: NVS },
       { base: 0xfeff_c000n, size: 0x4000n, type: RESERVED },
@@ -113,14 +113,13 @@ describe("the second instance's memory map", () => {
     ["at the end of a piece", 5n * GIB, GIB],
     ["beside the VMM's region", REGION + REGION_SIZE, 64n * MIB],
     ["all of a piece", 4n * GIB, 2n * GIB],
-  ])("for a range %s has no overlaps, whole huge pages of foreign RAM, and none of it as its own", (_where, base, size) => {
+  ])("for a range %s has no overlaps, and nothing of the other's as its own", (_where, base, size) => {
     partition(MEMORY_MAP, base, size);
     const map = build(base, size);
     const sorted = [...map].sort((a, b) => Number(a.base - b.base));
     sorted.slice(1).forEach((entry, i) => expect(entry.base >= sorted[i]!.base + sorted[i]!.size).toBe(true));
-    for (const entry of map.filter(({ type }) => type === SOFT_RESERVED)) {
-      expect([entry.base % (2n * MIB), entry.size % (2n * MIB)]).toEqual([0n, 0n]);
-      for (const at of [entry.base, entry.base + entry.size - 1n]) expect(call.ownerOf!(at)).toBe(1);
+    for (const entry of map.filter(({ type, base: start }) => type === RESERVED && start >= MIB)) {
+      for (const at of [entry.base, entry.base + entry.size - 1n]) expect(call.ownerOf!(at)).not.toBe(2);
     }
     for (const entry of map.filter(({ type, base: start }) => type === RAM && start !== 0n)) {
       for (const at of [entry.base, entry.base + entry.size - 1n]) expect(call.ownerOf!(at)).toBe(2);
@@ -133,15 +132,8 @@ describe("the second instance's memory map", () => {
     call.resetPartition!(2);
     for (let i = 0n; i < 127n; i++) call.addMemory!(4n * GIB + i * 4n * MIB, 2n * MIB, 1);
     memory.writeBytes(TABLE + 128n * 20n, new Uint8Array(64).fill(0xee));
-    expect(call.buildE820!(TABLE, BASE, SIZE, VMM)).toBe(0);
+    expect(call.buildE820!(TABLE, BASE, SIZE)).toBe(0);
     expect(memory.readBytes(TABLE + 128n * 20n, 64)).toEqual(new Uint8Array(64).fill(0xee));
-  });
-
-  test("leaves out foreign RAM that has no whole huge page", () => {
-    partition([...MEMORY_MAP, { base: 8n * GIB + MIB, size: 2n * MIB, type: RAM }, { base: 9n * GIB + 4096n, size: 4n * MIB, type: RAM }]);
-    const map = build();
-    expect(typeAt(map, 8n * GIB + 2n * MIB)).toEqual([]);
-    expect(map).toContainEqual({ base: 9n * GIB + 2n * MIB, size: 2n * MIB, type: SOFT_RESERVED });
   });
 });
 

@@ -1,13 +1,12 @@
 /**
  * The memory map that a second instance's kernel is given: its own range as RAM,
- * the rest of the machine's RAM as soft reserved (it may join later, as ordinary
- * memory, by the kernel's own dax_hmem and kmem drivers), everything else as the
- * firmware described it.
+ * the rest of the machine's RAM as reserved (it may join later, by memory hot-plug),
+ * everything else as the firmware described it.
  */
 import { MemoryRange } from '../abi.ts';
 import { bootInfo } from '../machine/region.ts';
-import { SIZE_2M } from '../machine/registers.ts';
-import { E820_ACPI, E820_RAM, E820_RESERVED, E820_SOFT_RESERVED, LOW_RAM_END, LOW_END, pieceAt, pieceTotal } from '../partition.ts';
+import { PAGE_SIZE } from '../machine/registers.ts';
+import { E820_ACPI, E820_RAM, E820_RESERVED, LOW_RAM_END, LOW_END, pieceAt, pieceTotal } from '../partition.ts';
 
 /** Layout of an instance's range, from its base: private low MiB, ACPI tables, boot data, RAM. */
 export const RANGE_ACPI: u64 = 0x100000n;
@@ -34,30 +33,32 @@ function append(builder: Builder, base: u64, size: u64, type: u32): void {
   builder.count++;
 }
 
-/** RAM that others own, as whole 2 MiB pages: device DAX takes no less. */
+/**
+ * RAM that others own. What begins below 1 MiB is busy for Linux, which makes one of neighbours of a type: a page
+ * between keeps that apart from what may join.
+ */
 function appendForeign(builder: Builder, base: u64, size: u64): void {
-  const first: u64 = (base + SIZE_2M - 1n) & ~(SIZE_2M - 1n);
-  const end: u64 = (base + size) & ~(SIZE_2M - 1n);
-  if (end > first) append(builder, first, end - first, E820_SOFT_RESERVED);
+  const gap: u64 = base === LOW_END ? PAGE_SIZE : 0n;
+  append(builder, base + gap, size - gap, E820_RESERVED);
 }
 
 /**
  * Writes the map of the instance `owner` with RAM [base, base + size) to `table`;
- * returns the number of entries, 0 if they do not fit. `vmm` is the VMM's owner
- * number: its region is in no instance's map.
+ * returns the number of entries, 0 if they do not fit.
  */
-export function buildE820(table: HostVirtual, base: HostPhysical, size: u64, vmm: u32): u32 {
+export function buildE820(table: HostVirtual, base: HostPhysical, size: u64): u32 {
   const builder: Builder = zeroed();
   builder.table = table;
   append(builder, 0n, LOW_RAM_END, E820_RAM);
   append(builder, LOW_RAM_END, LOW_END - LOW_RAM_END, E820_RESERVED);
   for (let i: u32 = 0; i < pieceTotal(); i++) {
     const piece = pieceAt(i);
-    if (piece.owner === vmm) append(builder, piece.base, piece.size, E820_RESERVED);
-    else if (piece.base === base) {
+    if (piece.base < LOW_END) continue;
+    if (piece.base !== base) appendForeign(builder, piece.base, piece.size);
+    else {
       append(builder, base + RANGE_ACPI, RANGE_ACPI_SIZE, E820_ACPI);
       append(builder, base + RANGE_BOOT, size - RANGE_BOOT, E820_RAM);
-    } else appendForeign(builder, piece.base, piece.size);
+    }
   }
   appendFirmware(builder);
   return builder.full !== 0 ? 0 : builder.count;

@@ -135,7 +135,7 @@ export function prepareKernel(request: BootRequest, out: KernelStart): Result {
   store32(params + COMMAND_LINE_HIGH, wrapU32((base + COMMAND_LINE) >> 32n));
   store64(params + ACPI_RSDP, rsdp);
   copyBytes(base + COMMAND_LINE, addressOf(request.commandLine), u64(COMMAND_LINE_SIZE));
-  const entries = buildE820(params + E820_TABLE, base, request.memorySize, VMM);
+  const entries = buildE820(params + E820_TABLE, base, request.memorySize);
   if (entries === 0) return Result.MEMORY;
   store8(params + E820_ENTRIES, wrapU8(entries));
 
