@@ -13,10 +13,10 @@ import {
 } from '../machine/apic.ts';
 import { APIC_BASE_BSP, APIC_BASE_ENABLE, APIC_BASE_X2APIC, IA32_APIC_BASE, IA32_TSC_DEADLINE, X2APIC_MSR_BASE } from '../machine/msr.ts';
 import {
-  NO_INTERRUPT, VirtualApic, apicModel, apicRegister, endOfInterrupt, hasLvt, initVirtualApic, isApicEnabled, isX2apicMode, maskLvts,
+  NO_INTERRUPT, VirtualApic, apicModel, apicRegister, collectPosted, endOfInterrupt, hasLvt, initVirtualApic, isApicEnabled, isX2apicMode, maskLvts,
   noteError, raise, setApicRegister, setIds, setTaskPriority,
 } from './virtual-apic.ts';
-import { currentCount, readDeadline, writeDeadline, writeDivide, writeInitialCount, writeTimerLvt } from './virtual-apic-timer.ts';
+import { advance, currentCount, readDeadline, writeDeadline, writeDivide, writeInitialCount, writeTimerLvt } from './virtual-apic-timer.ts';
 
 /** What a write came to beyond the APIC itself. */
 export enum Outcome {
@@ -119,6 +119,12 @@ function isWritable(offset: u32, x2apic: boolean): boolean {
   }
 }
 
+/** Brings the APIC up to now, before its guest looks or changes anything. */
+function catchUp(apic: VirtualApic, now: u64): void {
+  advance(apic, now);
+  collectPosted(apic);
+}
+
 function readRegister(apic: VirtualApic, offset: u32, now: u64): u32 {
   return offset === APIC_CURRENT_COUNT ? currentCount(apic, now) : apicRegister(apic, offset);
 }
@@ -129,9 +135,9 @@ function writeSvr(apic: VirtualApic, value: u32): void {
 }
 
 /** While the APIC is disabled by software, no LVT entry can be unmasked (12.4.7.2). */
-function writeLvt(apic: VirtualApic, offset: u32, value: u32, now: u64): void {
+function writeLvt(apic: VirtualApic, offset: u32, value: u32): void {
   const masked: u32 = (apicRegister(apic, APIC_SVR) & SVR_ENABLE) === 0 ? LVT_MASKED : 0;
-  if (offset === APIC_LVT_TIMER) writeTimerLvt(apic, value | masked, now);
+  if (offset === APIC_LVT_TIMER) writeTimerLvt(apic, value | masked);
   else setApicRegister(apic, offset, value | masked);
 }
 
@@ -170,7 +176,7 @@ function finishInterrupt(apic: VirtualApic): ApicOutcome {
 /** A write of bits that exist, to a register that can be written; of the ICR in xAPIC mode. */
 function writeRegister(apic: VirtualApic, offset: u32, value: u32, now: u64): ApicOutcome {
   if (hasLvt(offset)) {
-    writeLvt(apic, offset, value, now);
+    writeLvt(apic, offset, value);
     return NOTHING;
   }
   switch (offset) {
@@ -205,6 +211,7 @@ function registerAt(offset: u32): u32 {
  * bytes reads as 0, and a register that does not exist is an error besides.
  */
 export function readPage(apic: VirtualApic, offset: u32, size: u32, now: u64): u64 {
+  catchUp(apic, now);
   const register = registerAt(offset);
   if (register >= PAGE_END || !isReadable(register, false)) {
     noteError(apic, ESR_ILLEGAL_REGISTER);
@@ -217,6 +224,7 @@ export function readPage(apic: VirtualApic, offset: u32, size: u32, now: u64): u
 
 /** A write at an offset of the page: of four aligned bytes; any other changes nothing (12.4.1). */
 export function writePage(apic: VirtualApic, offset: u32, size: u32, value: u32, now: u64): ApicOutcome {
+  catchUp(apic, now);
   const register = registerAt(offset);
   if (register >= PAGE_END || !(isReadable(register, false) || isWritable(register, false))) {
     noteError(apic, ESR_ILLEGAL_REGISTER);
@@ -237,8 +245,9 @@ function msrRegister(index: u32): u32 {
 
 /** RDMSR of one that isApicMsr. */
 export function readApicMsr(apic: VirtualApic, index: u32, now: u64): MsrValue {
+  catchUp(apic, now);
   if (index === IA32_APIC_BASE) return { ok: true, value: apic.base };
-  if (index === IA32_TSC_DEADLINE) return apicModel.hasTscDeadline ? { ok: true, value: readDeadline(apic, now) } : NO_MSR;
+  if (index === IA32_TSC_DEADLINE) return apicModel.hasTscDeadline ? { ok: true, value: readDeadline(apic) } : NO_MSR;
   const offset = msrRegister(index);
   if (!isX2apicMode(apic) || !isReadable(offset, true)) return NO_MSR;
   const low = u64(readRegister(apic, offset, now));
@@ -280,6 +289,7 @@ function writeBase(apic: VirtualApic, value: u64): ApicOutcome {
 
 /** WRMSR of one that isApicMsr. */
 export function writeApicMsr(apic: VirtualApic, index: u32, value: u64, now: u64): ApicOutcome {
+  catchUp(apic, now);
   if (index === IA32_APIC_BASE) return writeBase(apic, value);
   if (index === IA32_TSC_DEADLINE) {
     if (!apicModel.hasTscDeadline) return FAULT;

@@ -2,7 +2,8 @@
  * The timer of a virtual local APIC (SDM Vol. 3A, 12.5.4): one-shot, periodic and
  * TSC-deadline. Nothing counts: a timer is the TSC at which it expires, and the
  * count is what the time until then comes to. Time is the TSC that callers pass,
- * which must not go back; they call `advance` at the latest at `nextDeadline`.
+ * which must not go back; they call `advance` at the latest at `nextDeadline`, and
+ * before the functions below it.
  */
 import {
   APIC_DIVIDE, APIC_INITIAL_COUNT, APIC_LVT_TIMER, LVT_MASKED, LVT_PERIODIC, LVT_TIMER_MODE, LVT_TSC_DEADLINE, LVT_VECTOR,
@@ -89,14 +90,12 @@ export function nextDeadline(apic: VirtualApic): u64 {
 
 /** The current-count register. */
 export function currentCount(apic: VirtualApic, now: u64): u32 {
-  advance(apic, now);
   if (apic.deadline === DISARMED || isDeadlineMode(apic)) return 0;
   return apic.countFrom - wrapU32(((now - apic.countStart) << RATE_SHIFT) / (rate << divideShift(apic)));
 }
 
 /** The initial-count register is written: the timer starts anew, or with 0 stops; in TSC-deadline mode nothing happens. */
 export function writeInitialCount(apic: VirtualApic, count: u32, now: u64): void {
-  advance(apic, now);
   if (isDeadlineMode(apic)) return;
   setApicRegister(apic, APIC_INITIAL_COUNT, count);
   countFrom(apic, count, now);
@@ -110,22 +109,19 @@ export function writeDivide(apic: VirtualApic, value: u32, now: u64): void {
 }
 
 /** The timer's LVT entry is written, with bits that exist: another mode disarms the timer. */
-export function writeTimerLvt(apic: VirtualApic, value: u32, now: u64): void {
-  advance(apic, now);
+export function writeTimerLvt(apic: VirtualApic, value: u32): void {
   const before = timerMode(apic);
   setApicRegister(apic, APIC_LVT_TIMER, value);
   if (timerMode(apic) !== before) disarm(apic);
 }
 
 /** IA32_TSC_DEADLINE (12.5.4.1): 0 while disarmed, and in the other modes. */
-export function readDeadline(apic: VirtualApic, now: u64): u64 {
-  advance(apic, now);
+export function readDeadline(apic: VirtualApic): u64 {
   return isDeadlineMode(apic) ? apic.deadline : DISARMED;
 }
 
 /** Arms, postpones or with 0 disarms; one that has passed expires at once. In the other modes nothing happens. */
 export function writeDeadline(apic: VirtualApic, deadline: u64, now: u64): void {
-  advance(apic, now);
   if (!isDeadlineMode(apic)) return;
   apic.deadline = deadline;
   advance(apic, now);

@@ -3,11 +3,13 @@
  * (SDM Vol. 3A, chapter 12): what is requested, what is in service, and what may
  * interrupt now. Its registers are in virtual-apic-registers.ts, its timer in
  * virtual-apic-timer.ts, and how it becomes the real one in virtual-apic-handover.ts.
+ * Only the processor that carries the virtual CPU touches it; others `post`.
  *
  * It depends on nothing but memory and the time that callers pass. What it cannot
  * do alone (to interrupt another processor, to tell the IOAPIC) it gives back.
  *
- *   raise, advance ─▶ IRR ─ deliverable? ─ acknowledge ─▶ ISR ─ EOI ─▶ gone
+ *   post ─ collect ─┐
+ *   raise, advance ─┴▶ IRR ─ deliverable? ─ acknowledge ─▶ ISR ─ EOI ─▶ gone
  */
 import {
   APIC_DEFAULT_BASE, APIC_DFR, APIC_ID, APIC_IRR, APIC_ISR, APIC_LDR, APIC_LVT_CMCI, APIC_LVT_ERROR, APIC_LVT_LINT0, APIC_LVT_PERFORMANCE, APIC_LVT_THERMAL,
@@ -48,9 +50,13 @@ export class VirtualApic extends Aligned<4096> {
   errors: u32;
   /** The instance, from 1, whose virtual CPU it belongs to; 0 while nobody's. */
   instance: u32;
-  reserved: FixedArray<u64, 379>;
+  /** By vector, 1: raised by another processor, and not collected yet. */
+  posted: FixedArray<u32, 256>;
+  /** 1: some of `posted` are. */
+  anyPosted: u32;
+  reserved: FixedArray<u32, 501>;
 }
-assertLayout<VirtualApic>(4096, { registers: 0, base: 1024 });
+assertLayout<VirtualApic>(4096, { registers: 0, base: 1024, posted: 1064 });
 
 /** What the processors' real APICs are: a virtual one is the same, since it becomes one. */
 export class ApicModel extends Struct {
@@ -130,6 +136,7 @@ export function initVirtualApic(apic: VirtualApic): void {
   maskLvts(apic);
   apic.deadline = DISARMED;
   apic.errors = 0;
+  collectPosted(apic);
 }
 
 /** The state after RESET (12.4.7.1), in xAPIC mode, for the virtual CPU of an instance. */
@@ -225,8 +232,25 @@ export function raise(apic: VirtualApic, vector: u32, level: boolean): boolean {
   return true;
 }
 
+/** Raises an edge-triggered interrupt from any processor; the caller makes the one that carries the virtual CPU look. */
+export function post(apic: VirtualApic, vector: u32): void {
+  atomicStore(apic.posted[vector & 255], 1);
+  atomicStore(apic.anyPosted, 1);
+}
+
+/** Takes in what other processors have posted. */
+export function collectPosted(apic: VirtualApic): void {
+  if (atomicLoad(apic.anyPosted) === 0) return;
+  // First the flag: what is posted during the look is looked for again.
+  atomicStore(apic.anyPosted, 0);
+  for (let vector: u32 = 0; vector < 256; vector++) {
+    if (atomicLoad(apic.posted[vector]) !== 0 && atomicExchange(apic.posted[vector], 0) !== 0) raise(apic, vector, false);
+  }
+}
+
 /** The vector that may interrupt the processor now, or NO_INTERRUPT (12.8.3.1). */
 export function deliverable(apic: VirtualApic): u32 {
+  collectPosted(apic);
   const vector = highest(apic, APIC_IRR);
   if (vector === NO_INTERRUPT || (vector & CLASS) <= (apicRegister(apic, APIC_PPR) & CLASS)) return NO_INTERRUPT;
   return vector;

@@ -4,46 +4,34 @@
  * processor of its own, or is stopped and recorded.
  */
 import { CpuState, EventType, MAX_CPUS } from '../abi.ts';
-import { Vcpu, cpuOf, cpus } from '../cpu/cpu.ts';
+import { Cpu, Vcpu, cpuOf, cpus } from '../cpu/cpu.ts';
 import { isX2apic, sendCommand, sendIpi, sendSelf, writeApic } from '../cpu/local-apic.ts';
 import { guestRip } from '#processor/guest.ts';
 import { sendStartup } from '#processor/signal.ts';
+import { ApicName, isCommanded, isNamed } from '../devices/apic-destination.ts';
 import { IOAPIC_PINS, readRealEntry, selectedRegister, writeRealEntry, writeRealIoapic } from '../devices/ioapic.ts';
 import { retireTick } from '../devices/tick.ts';
 import { record } from '../events.ts';
 import {
-  APIC_ICR_HIGH, APIC_ICR_LOW, APIC_LDR, APIC_LVT_TIMER, ICR_LEVEL, ICR_ASSERT, ICR_LOGICAL, ICR_MODE, ICR_MODE_FIXED,
-  ICR_MODE_INIT, ICR_MODE_LOWEST, ICR_MODE_NMI, ICR_MODE_STARTUP, ICR_SHORTHAND, ICR_SHORTHAND_ALL, ICR_SHORTHAND_SELF,
-  ICR_VECTOR, IOAPIC_SELECT, IOAPIC_TABLE, IOAPIC_WINDOW, LVT_MASKED,
+  APIC_ICR_HIGH, APIC_ICR_LOW, APIC_LDR, APIC_LVT_TIMER, DFR_RESET, FIRST_VALID_VECTOR, ICR_ASSERT, ICR_LEVEL, ICR_LOGICAL, ICR_MODE,
+  ICR_MODE_FIXED, ICR_MODE_INIT, ICR_MODE_LOWEST, ICR_MODE_NMI, ICR_MODE_STARTUP, ICR_SHORTHAND, ICR_SHORTHAND_SELF, ICR_VECTOR,
+  IOAPIC_SELECT, IOAPIC_TABLE, IOAPIC_WINDOW, LVT_MASKED,
 } from '../machine/apic.ts';
 import { bootInfo } from '../machine/region.ts';
 import { cpuOwner } from '../partition.ts';
 import { instanceOf } from './instance.ts';
 
-const XAPIC_BROADCAST: u32 = 0xff;
-const X2APIC_BROADCAST: u32 = 0xffffffff;
-const FIRST_VALID_VECTOR: u32 = 16;
 const ENTRY_DESTINATION_SHIFT: u64 = 56n;
 
-/** Whether a flat logical destination names a processor: its virtual CPU's LDR, by bits. */
-function matchesLogical(vcpu: Vcpu, destination: u32): boolean {
-  return ((vcpu.ldr >> 24) & destination) !== 0;
-}
-
-/** x2APIC: a logical id is given by the APIC id, its cluster in the high half and one of 16 bits in the low one (SDM Vol. 3A, 12.12.10.2). */
-function matchesCluster(apicId: u32, destination: u32): boolean {
-  if (destination === X2APIC_BROADCAST) return true;
-  return destination >> 16 === apicId >> 4 && (destination >> (apicId & 15) & 1) !== 0;
+/** What a real APIC goes by: its logical id is its virtual CPU's, as the guest wrote it. */
+function nameOf(cpu: Cpu): ApicName {
+  const vcpu = cpu.vcpu;
+  return { id: cpu.apicId, x2apic: isX2apic(), logical: vcpu === null ? 0 : vcpu.ldr, model: DFR_RESET };
 }
 
 /** Whether a command names the processor `index`, for the one that is `self`. */
 function isTarget(self: u32, index: u32, command: u32, destination: u32): boolean {
-  const shorthand: u32 = command & ICR_SHORTHAND;
-  if (shorthand !== 0) return shorthand === ICR_SHORTHAND_ALL || index !== self;
-  const vcpu = cpus[index & 31].vcpu;
-  const apicId = cpus[index & 31].apicId;
-  if (isX2apic()) return (command & ICR_LOGICAL) !== 0 ? matchesCluster(apicId, destination) : apicId === destination || destination === X2APIC_BROADCAST;
-  return (command & ICR_LOGICAL) !== 0 ? vcpu !== null && matchesLogical(vcpu, destination) : apicId === destination || destination === XAPIC_BROADCAST;
+  return isCommanded(nameOf(cpus[index & 31]), index === self, command, destination);
 }
 
 function isAllowedMode(command: u32): boolean {
@@ -110,10 +98,10 @@ function send(vcpu: Vcpu, command: u32, destination: u32): void {
 }
 
 /** Whether a redirection entry's destination names a processor. */
-function isNamed(index: u32, low: u32, destination: u32): boolean {
-  const vcpu = cpus[index & 31].vcpu;
-  if (vcpu === null) return false;
-  return (low & ICR_LOGICAL) !== 0 ? matchesLogical(vcpu, destination) : cpus[index & 31].apicId === destination;
+function isEntryTarget(index: u32, low: u32, destination: u32): boolean {
+  const cpu = cpus[index & 31];
+  if (cpu.vcpu === null) return false;
+  return (low & ICR_LOGICAL) !== 0 ? isNamed(nameOf(cpu), low, destination) : cpu.apicId === destination;
 }
 
 /** Raises an interrupt that the VMM makes where an unmasked entry of the instance's shadowed IOAPIC sends it: as a real one, to a processor that it holds. */
@@ -122,7 +110,7 @@ export function raiseEntry(instance: u32, entry: u64): void {
   const vector: u32 = low & ICR_VECTOR;
   if ((low & LVT_MASKED) !== 0 || vector < FIRST_VALID_VECTOR) return;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    if (cpuOwner(i) !== instance || !isNamed(i, low, wrapU32(entry >> ENTRY_DESTINATION_SHIFT))) continue;
+    if (cpuOwner(i) !== instance || !isEntryTarget(i, low, wrapU32(entry >> ENTRY_DESTINATION_SHIFT))) continue;
     sendIpi(cpus[i].apicId, vector | ICR_ASSERT);
     if ((low & ICR_MODE) === ICR_MODE_LOWEST) return;
   }
@@ -134,7 +122,7 @@ function isAllowedEntry(instance: u32, low: u32, destination: u32): boolean {
   if (mode !== ICR_MODE_FIXED && mode !== ICR_MODE_LOWEST && mode !== ICR_MODE_NMI) return false;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     // A logical destination reaches only processors with a logical id, which the other instance's do not have.
-    if (cpuOwner(i) === instance && isNamed(i, low, destination)) return true;
+    if (cpuOwner(i) === instance && isEntryTarget(i, low, destination)) return true;
   }
   return false;
 }
