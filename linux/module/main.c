@@ -10,8 +10,10 @@
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/reboot.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/suspend.h>
 #include <linux/uaccess.h>
 
@@ -97,6 +99,33 @@ int us_hypercall_guarded(const struct us_call *call, u64 buffer, struct us_resul
 	return error;
 }
 
+static int vanish(void)
+{
+	int error;
+
+	cpus_read_lock();
+	down_write(&state_lock);
+	error = release();
+	up_write(&state_lock);
+	cpus_read_unlock();
+	return error;
+}
+
+/*
+ * A kernel that kexec starts takes all memory for its own, the VMM's too: it gets a bare machine. With another
+ * instance beside this one it can't have that, and lives with what the VMM withholds or ends there.
+ */
+static int reboot_callback(struct notifier_block *block, unsigned long event, void *command)
+{
+	if (event != SYS_RESTART || !command || strcmp(command, "kexec reboot") != 0 || READ_ONCE(state) == US_BARE)
+		return NOTIFY_DONE;
+	if (vanish())
+		pr_err("the VMM stays beneath the next kernel, which has only this instance's memory\n");
+	return NOTIFY_OK;
+}
+
+static struct notifier_block reboot_notifier = { .notifier_call = reboot_callback };
+
 /* ---- the device ----------------------------------------------------------------- */
 
 static long start_ioctl(void __user *argument)
@@ -120,18 +149,6 @@ static long start_ioctl(void __user *argument)
 		region = made;
 		error = capture();
 	}
-	up_write(&state_lock);
-	cpus_read_unlock();
-	return error;
-}
-
-static long vanish_ioctl(void)
-{
-	int error;
-
-	cpus_read_lock();
-	down_write(&state_lock);
-	error = release();
 	up_write(&state_lock);
 	cpus_read_unlock();
 	return error;
@@ -211,7 +228,7 @@ static long device_ioctl(struct file *file, unsigned int number, unsigned long a
 	case US_IOC_START:
 		return start_ioctl(user);
 	case US_IOC_VANISH:
-		return vanish_ioctl();
+		return vanish();
 	case US_IOC_CALL:
 		return call_ioctl(user);
 	case US_IOC_STAGE:
@@ -273,12 +290,17 @@ static int __init understudy_init(void)
 	error = register_pm_notifier(&power_notifier);
 	if (error)
 		goto no_notifier;
+	error = register_reboot_notifier(&reboot_notifier);
+	if (error)
+		goto no_reboot_notifier;
 	error = misc_register(&device);
 	if (error)
 		goto no_device;
 	return 0;
 
 no_device:
+	unregister_reboot_notifier(&reboot_notifier);
+no_reboot_notifier:
 	unregister_pm_notifier(&power_notifier);
 no_notifier:
 	cpuhp_remove_state_nocalls(hotplug_state);
@@ -288,6 +310,7 @@ no_notifier:
 static void __exit understudy_exit(void)
 {
 	misc_deregister(&device);
+	unregister_reboot_notifier(&reboot_notifier);
 	unregister_pm_notifier(&power_notifier);
 	cpuhp_remove_state_nocalls(hotplug_state);
 }
