@@ -1,11 +1,15 @@
+import { availableParallelism, totalmem } from "node:os";
 import { defineConfig } from "vitest/config";
 import { dialect } from "./compiler/vitest-plugin.ts";
 
 const minutes = 60_000;
 
+/** An emulator keeps a processor busy, and takes up to 2 GiB of memory. */
+const emulators = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 31)));
+
 /**
  * Two projects: first `unit`, which runs anywhere within a minute, then `machine`, which boots whole
- * machines in emulators, one at a time, because each keeps a core or two busy for minutes.
+ * machines in emulators, as many at a time as there are processors.
  */
 export default defineConfig({
   test: {
@@ -30,10 +34,12 @@ export default defineConfig({
         test: {
           name: "machine",
           include: ["test/machine/**/*.test.ts"],
-          fileParallelism: false,
+          globalSetup: "test/machine/setup.ts",
+          maxWorkers: emulators,
           sequence: { groupOrder: 1 },
-          testTimeout: 10 * minutes,
-          hookTimeout: 10 * minutes,
+          // What waits for a machine has its own, shorter patience, and says what it waited for.
+          testTimeout: 30 * minutes,
+          hookTimeout: 30 * minutes,
         },
       },
     ],

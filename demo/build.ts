@@ -1,13 +1,20 @@
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { buildIso } from "../image/iso.ts";
-import { projectDir } from "../image/paths.ts";
+import { buildDir, projectDir } from "../image/paths.ts";
 import { fail } from "../image/tools.ts";
 
-/** Builds everything in a process of its own, so that progress can be shown meanwhile; returns the ISO's path. */
-export function buildInBackground(): Promise<string> {
+/**
+ * Builds an ISO and what goes on it in a process of its own, so that progress can be shown meanwhile, after whoever else
+ * builds in this tree; returns the ISO's path.
+ * @param script builds it, and prints its path last: {@link buildIso} unless told
+ */
+export function buildInBackground(script = import.meta.filename): Promise<string> {
+  mkdirSync(buildDir, { recursive: true });
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ["--import", "tsx", import.meta.filename], { cwd: projectDir, stdio: ["ignore", "pipe", "inherit"] });
+    const command = [process.execPath, "--import", "tsx", script];
+    const child = spawn("flock", [join(buildDir, "build.lock"), ...command], { cwd: projectDir, stdio: ["ignore", "pipe", "inherit"] });
     let text = "";
     child.stdout.setEncoding("utf8").on("data", (data: string) => (text += data));
     child.on("error", reject);

@@ -1,7 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { chosenKernels } from "../image/kernel.ts";
-import { buildDir } from "../image/paths.ts";
 import { UserError, fail } from "../image/tools.ts";
 import { startBochs } from "../test/machine/bochs.ts";
 import { startQemu } from "../test/machine/qemu.ts";
@@ -10,11 +9,11 @@ import { checkSurvivor } from "./checks.ts";
 import { powerOff, runCycle } from "./cycle.ts";
 import { missingForKvm, startKvm } from "./kvm.ts";
 import { type Machine, type MachineOptions, readLog } from "./machine.ts";
+import { out, runName } from "./out.ts";
 import { chosenScenario } from "./scenario.ts";
 import { Screen, printChecks } from "./screen.ts";
 import { Timeline } from "./timeline.ts";
 
-const out = join(buildDir, "demo");
 const memoryMiB = 1536;
 
 interface Target {
@@ -79,7 +78,7 @@ async function main(): Promise<boolean> {
   );
   screen.heading();
   const iso = await screen.step("", "building what isn't built yet", buildInBackground);
-  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: "demo", ...(uefi && { uefi }), ...(scenario.args && { args: scenario.args }) }));
+  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: runName, ...(uefi && { uefi }), ...(scenario.args && { args: scenario.args }) }));
   screen.line({ what: `${target.name} has started` });
   const timeline = new Timeline();
   try {
@@ -92,7 +91,7 @@ async function main(): Promise<boolean> {
     timeline.write(join(out, "timeline.json"));
     await machine.stop();
     writeLogs(machine, scenario.end ?? powerOff);
-    console.log(`\nbuild/demo has timeline.json (${timeline.entries.length} events), os1.log, os2.log; ${screen.elapsed()} in all`);
+    console.log(`\nbuild/${runName} has timeline.json (${timeline.entries.length} events), os1.log, os2.log; ${screen.elapsed()} in all`);
   }
 }
 

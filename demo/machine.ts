@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import type { ShellResult } from "../test/machine/console.ts";
+import { type ShellResult, patience } from "../test/machine/console.ts";
 
 /** What the cycle needs of a machine, whatever runs it. */
 export interface Machine {
@@ -58,13 +58,13 @@ export function readLog(file: string): string {
 
 /** Waits for text in a log that grows; returns what it is. `from` counts characters. */
 export async function expectInLog(file: string, pattern: RegExp, timeoutMs: number, from = 0): Promise<RegExpExecArray> {
-  const deadline = Date.now() + timeoutMs;
+  const deadline = Date.now() + timeoutMs * patience;
   for (;;) {
     const text = readLog(file).slice(from);
     const match = pattern.exec(text);
     if (match) return match;
     if (Date.now() > deadline) {
-      throw new Error(`no ${pattern} in ${file} within ${timeoutMs / 1000} s; it ends with\n${text.trimEnd().split("\n").slice(-25).join("\n")}`);
+      throw new Error(`no ${pattern} in ${file} within ${(timeoutMs * patience) / 1000} s; it ends with\n${text.trimEnd().split("\n").slice(-25).join("\n")}`);
     }
     await sleep(100);
   }

@@ -1,11 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { buildDir } from "../image/paths.ts";
 import { UserError } from "../image/tools.ts";
 import type { QemuMachine } from "../test/machine/qemu.ts";
 import { type Cycle, runInOs2 } from "./cycle.ts";
 import { type Machine, run, runJson } from "./machine.ts";
+import { out } from "./out.ts";
 import type { Check, Screen } from "./screen.ts";
 
 /** What happens beside the cycle, and what must be so in the end. */
@@ -40,8 +40,8 @@ interface FunctionStatus {
 
 /** A disk that comes in a card: its image, and what it holds. */
 function makeDisk(): { file: string; sum: string } {
-  const file = join(buildDir, "demo/disk.img");
-  mkdirSync(join(buildDir, "demo"), { recursive: true });
+  const file = join(out, "disk.img");
+  mkdirSync(out, { recursive: true });
   const content = randomBytes(8 << 20);
   writeFileSync(file, content);
   return { file, sum: createHash("sha256").update(content).digest("hex") };

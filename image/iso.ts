@@ -13,8 +13,6 @@ export interface IsoOptions {
   kernel1?: string;
   kernel2?: string;
   output?: string;
-  /** Whether to build the VMM, the command and the modules first (yes); if not, what is built already goes on board. */
-  parts?: boolean;
   /** Further files for OS 1: place in its initramfs → file of ours. */
   files?: Record<string, string>;
   /** What OS 1's kernel has on its command line besides. */
@@ -125,11 +123,11 @@ function padToCylinders(image: string): void {
  * Builds everything that goes on an ISO, and the ISO if anything changed; returns its path.
  * Kernels are those that the user chose (KERNEL, KERNEL1, KERNEL2) unless told.
  */
-export function buildIso({ kernel1, kernel2, append = "", files = {}, output, parts = true }: IsoOptions = {}): string {
+export function buildIso({ kernel1, kernel2, append = "", files = {}, output }: IsoOptions = {}): string {
   const chosen = chosenKernels();
   const one = getKernel(kernel1 ?? chosen.kernel1);
   const two = getKernel(kernel2 ?? chosen.kernel2);
-  if (parts) buildParts([one, two]);
+  buildParts([one, two]);
   const difference = append + Object.keys(files).join();
   const variant = difference && "-" + createHash("sha256").update(difference).digest("hex").slice(0, 8);
   const path = output ?? join(buildDir, "iso", `${one.release}+${two.release}${variant}.iso`);

@@ -18,7 +18,7 @@ function buildHostile(kernel: Kernel): Record<string, string> {
   };
 }
 
-/** Builds the ISO of the tests in emulators; prints its path. One at a time: {@link file://./machine.ts} sees to that. */
+/** Builds the ISO of the tests in emulators; prints its path. */
 try {
   console.log(buildIso({ files: buildHostile(getKernel(chosenKernels().kernel1)) }));
 } catch (error) {

@@ -1,23 +1,9 @@
-import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { afterAll, afterEach, beforeAll } from "vitest";
-import { buildDir, projectDir } from "../../image/paths.ts";
+import { readFileSync } from "node:fs";
+import { afterAll, afterEach, beforeAll, inject } from "vitest";
 import type { ShellResult } from "../machine/console.ts";
 import { type Target, type TestMachine, bochs } from "../machine/targets.ts";
 
 export const seconds = 1000;
-
-/** Builds the tests' ISO, or waits for those who do, and returns its path. */
-function testIso(): string {
-  mkdirSync(buildDir, { recursive: true });
-  const { status, stdout, stderr } = spawnSync("flock", [join(buildDir, "test-iso.lock"), "npx", "tsx", "test/hostile/build.ts"], {
-    cwd: projectDir,
-    encoding: "utf8",
-  });
-  if (status !== 0) throw new Error(`the tests' ISO can't be built:\n${stdout}${stderr}`);
-  return stdout.trim().split("\n").at(-1)!;
-}
 
 /** What an attack came to: its words, and its numbers by name. */
 export interface Answer {
@@ -147,8 +133,7 @@ export class System {
 export function useSystem(options: { name: string; cpus: number }, target: Target = bochs): System {
   const system = new System();
   beforeAll(async () => {
-    const iso = process.env.TEST_ISO ?? testIso();
-    system.machine = await target.start({ memoryMiB: 1536, ...options, iso });
+    system.machine = await target.start({ memoryMiB: 1536, ...options, iso: inject("hostileIso") });
     await system.machine.expect(/os1# /, 300 * seconds);
     // From here on the kernel's log is the tests'.
     await system.run("insmod /lib/hostile/hostile.ko && dmesg -c >/dev/null");

@@ -6,7 +6,7 @@ import type { Readable } from "node:stream";
 import { ReadStream } from "node:tty";
 import { getBochs } from "../../image/bochs.ts";
 import { buildDir } from "../../image/paths.ts";
-import { Console, type ShellResult } from "./console.ts";
+import { Console, type ShellResult, patience } from "./console.ts";
 
 export interface BochsOptions {
   /** A bootable disk image: the project's ISO is one. */
@@ -112,7 +112,7 @@ export class BochsMachine {
     });
     this.socket = await Promise.race([connected, ended]);
     ended.catch(() => {});
-    this.console = new Console(this.socket, this.com1Log, () => this.explain());
+    this.console = new Console(this.socket, this.com1Log, () => this.explain(), patience);
     this.child.once("close", (code, signal) => {
       this.died ??= `Bochs ended (${signal ?? `status ${code}`})`;
       this.console.ended(this.died);

@@ -1,14 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { type BochsMachine, startBochs } from "./bochs.ts";
 import { chosenKernels, getKernel } from "../../image/kernel.ts";
-import { buildIso } from "../../image/iso.ts";
 
 const seconds = 1000;
-let iso: string;
-
-beforeAll(() => {
-  iso = buildIso({ parts: false });
-});
 
 describe.each([
   { cpus: 2, memoryMiB: 1024 },
@@ -16,7 +10,7 @@ describe.each([
 ])("Debian's kernel in Bochs with $cpus CPUs and $memoryMiB MiB", ({ cpus, memoryMiB }) => {
   let machine: BochsMachine;
   beforeAll(async () => {
-    machine = await startBochs({ iso, cpus, memoryMiB, name: `boot-${cpus}` });
+    machine = await startBochs({ iso: inject("iso"), cpus, memoryMiB, name: `boot-${cpus}` });
   });
   afterAll(() => machine?.stop());
 

@@ -8,6 +8,9 @@ export interface ShellResult {
   output: string;
 }
 
+/** Times to wait are given for an emulator that has a processor to itself; several may share one. */
+export const patience = 3;
+
 /** How much is sent at a time: half of a UART's receive FIFO. */
 const chunk = 8;
 /** Longer commands go through a file: the shell's line editor takes about 1000 characters. */
@@ -31,8 +34,9 @@ export class Console {
    * @param stream what the machine writes, and reads
    * @param logFile where everything that it writes goes
    * @param explain adds to an error's message what else is known of the machine
+   * @param patience how many times as long as told is waited
    */
-  constructor(private readonly stream: Duplex, readonly logFile: string, private readonly explain: () => string = () => "") {
+  constructor(private readonly stream: Duplex, readonly logFile: string, private readonly explain: () => string = () => "", private readonly patience = 1) {
     this.log = createWriteStream(logFile, { flags: "a" });
     stream.on("data", (data: Buffer) => {
       this.log.write(data);
@@ -59,7 +63,7 @@ export class Console {
 
   /** Waits for text that matches, and takes everything up to its end. */
   async expect(pattern: RegExp, timeoutMs = 60_000): Promise<RegExpExecArray> {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = Date.now() + timeoutMs * this.patience;
     for (;;) {
       const match = new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, "")).exec(this.unread);
       if (match) {
@@ -68,7 +72,7 @@ export class Console {
       }
       const left = deadline - Date.now();
       if (this.end !== undefined) throw new Error(`${this.end} while waiting for ${pattern}${this.explain()}`);
-      if (left <= 0) throw new Error(`no ${pattern} on the console within ${timeoutMs / 1000} s${this.explain()}`);
+      if (left <= 0) throw new Error(`no ${pattern} on the console within ${(timeoutMs * this.patience) / 1000} s${this.explain()}`);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, left);
         this.wake = () => (clearTimeout(timer), resolve());
@@ -92,13 +96,13 @@ export class Console {
    * system which took over the port. Returns its prompt, as in `os1`.
    */
   async sync(timeoutMs = 60_000): Promise<string> {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = Date.now() + timeoutMs * this.patience;
     for (;;) {
       const mark = `sync-${randomBytes(4).toString("hex")}`;
       // Quoted apart, so that the echo of what is typed doesn't look like the answer.
       await this.send(`\x03\necho "${mark.slice(0, 6)}""${mark.slice(6)}:$(hostname)"\n`);
       try {
-        const match = await this.expect(new RegExp(`${mark}:(\\S*)\\s+\\S+# `), Math.min(5_000, Math.max(deadline - Date.now(), 1)));
+        const match = await this.expect(new RegExp(`${mark}:(\\S*)\\s+\\S+# `), Math.min(5_000, Math.max((deadline - Date.now()) / this.patience, 1)));
         return match[1]!;
       } catch (error) {
         if (this.end !== undefined || Date.now() >= deadline) throw error;

@@ -1,37 +1,19 @@
-import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { buildDir, projectDir } from "../../image/paths.ts";
+import { type Demo, type Entry, runDemo } from "./demo.ts";
 import { targets } from "./targets.ts";
 
-const minutes = 60_000;
-
-interface Entry {
-  event: string;
-  instance: number;
-  cpu: number;
-  ticks: number;
-}
-
 describe.each(targets)("the whole cycle, as make demo TARGET=$name runs it", ({ name: target }) => {
-  let result: { status: number | null; output: string };
+  let demo: Demo;
   let timeline: Entry[];
 
-  beforeAll(() => {
-    const { status, stdout, stderr } = spawnSync(process.execPath, ["--import", "tsx", "demo/demo.ts"], {
-      cwd: projectDir,
-      encoding: "utf8",
-      timeout: 9 * minutes,
-      env: { ...process.env, TARGET: target, CPUS: "2" },
-    });
-    result = { status, output: `${stdout}${stderr}` };
-    timeline = JSON.parse(readFileSync(join(buildDir, "demo/timeline.json"), "utf8")) as Entry[];
-  }, 10 * minutes);
+  beforeAll(async () => {
+    demo = await runDemo(`cycle-${target}`, { TARGET: target, CPUS: "2" });
+    timeline = demo.timeline();
+  });
 
   test("ends with a survivor that owns the bare machine", () => {
-    expect(result.status, result.output).toBe(0);
-    expect(result.output).not.toMatch(/^ +no +/m);
+    expect(demo.status, demo.output).toBe(0);
+    expect(demo.output).not.toMatch(/^ +NO +/m);
   });
 
   test("leaves a timeline in which everything happened, in its order", () => {
@@ -47,7 +29,7 @@ describe.each(targets)("the whole cycle, as make demo TARGET=$name runs it", ({ 
   });
 
   test("leaves both systems' serial logs", () => {
-    expect(readFileSync(join(buildDir, "demo/os1.log"), "latin1")).toContain("Power down");
-    expect(readFileSync(join(buildDir, "demo/os2.log"), "latin1")).toMatch(/os2/);
+    expect(demo.file("os1.log")).toContain("Power down");
+    expect(demo.file("os2.log")).toMatch(/os2/);
   });
 });

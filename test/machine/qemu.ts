@@ -4,7 +4,7 @@ import { type Server, type Socket, createServer } from "node:net";
 import { join } from "node:path";
 import { buildDir } from "../../image/paths.ts";
 import { getQemu } from "../../image/qemu.ts";
-import { Console, type ShellResult } from "./console.ts";
+import { Console, type ShellResult, patience } from "./console.ts";
 import { Monitor } from "./monitor.ts";
 
 export interface QemuOptions {
@@ -107,7 +107,7 @@ export class QemuMachine {
     });
     ended.catch(() => {});
     this.socket = await Promise.race([serial.connected, ended]);
-    this.console = new Console(this.socket, this.com1Log, () => this.explain());
+    this.console = new Console(this.socket, this.com1Log, () => this.explain(), patience);
     this.child.once("exit", (code, signal) => {
       this.died ??= `QEMU ended (${signal ?? `status ${code}`})`;
       this.console.ended(this.died);
