@@ -8,7 +8,7 @@ default rel
 extern enter, enterFailed, stacks, first_entry
 global vmmEnter, entry_refused
 
-STACK_SHIFT	equ 13		; log2 of cpu/host.ts STACK_SIZE
+STACK_SHIFT	equ 12		; log2 of cpu/host.ts STACK_SIZE
 MAX_CPUS	equ 32
 E_CPU		equ 8
 

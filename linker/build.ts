@@ -49,7 +49,7 @@ function isFresh(target: string): boolean {
  */
 function proveStack(out: string, backEnd: BackEnd): void {
   run(process.execPath, [
-    "compiler/understudy-compiler.cjs", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "8192",
+    "compiler/understudy-compiler.cjs", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "4096",
     "--pushed", "enter=32", "enterFailed=24", "acknowledgeInterrupt=120", "onException=72",
     "--asm", ...["exceptionStubs", "interruptStub", "imageBase", "imageTextEnd", ...backEnd.leaves].map((name) => `${name}=8`),
     "leaveVmm=64",

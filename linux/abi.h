@@ -84,6 +84,8 @@ struct us_boot_info {
 #define US_HC_STOP		US_HC(9)	/* RDX instance: ends it, its resources are free */
 #define US_HC_TAKE		US_HC(10)	/* grant the caller's instance everything that is free */
 #define US_HC_GIVE_BACK		US_HC(11)	/* RDX instance (stopped): its resources return to the caller's instance */
+#define US_HC_WEIGHT		US_HC(16)	/* RDX instance | weight << 32: of its turns on shared CPUs, from now on */
+#define US_HC_PAUSE		US_HC(17)	/* RDX another instance | 1 << 32: it gets no more turns on shared CPUs; | 0: it does again */
 
 /* Buffers are guest-physical, 4 KiB aligned, contiguous, inside the caller's instance. */
 
@@ -106,13 +108,15 @@ enum us_error {
 	US_E_FUNCTION = 15,	/* a PCI function can't be granted */
 };
 
+#define US_MAX_WEIGHT 100
 #define US_MAX_GRANTS 32
 struct us_boot_request {
 	us_u64 memory_base, memory_size;	/* 2 MiB aligned */
 	us_u64 kernel_address, kernel_size;	/* the bzImage file as staged inside the range */
 	us_u64 initrd_address, initrd_size;	/* final place, page aligned, inside the range */
-	us_u64 cpu_mask;
-	us_u32 function_count, reserved;
+	us_u64 cpu_mask;			/* processors that it gets whole */
+	us_u64 share_mask;			/* processors of the caller's, of which it gets a share */
+	us_u32 function_count, weight;		/* of its shares: 1 to US_MAX_WEIGHT */
 	us_u16 bdf[US_MAX_GRANTS];		/* PCI functions: shielded ones, or the caller's, whose drivers have let them go; all of a bus, and not of bus 0 */
 	char command_line[2048];		/* NUL-terminated */
 };
@@ -122,7 +126,9 @@ enum us_cpu_state { US_CPU_BARE, US_CPU_RUNNING, US_CPU_WAITING, US_CPU_PARKED, 
 
 struct us_instance_status {
 	us_u32 state, range_count;
-	us_u64 cpu_mask;
+	us_u64 cpu_mask, share_mask;		/* processors that it holds; of which it has a share beside their holder */
+	us_u32 weight, paused;			/* of its turns on shared processors */
+	us_u64 ran, worst_wait;			/* ticks that it ran in its turns there, and the longest that it waited for one */
 	us_u64 start_tick, stop_tick;
 	us_u64 exits[US_EXIT_REASONS];		/* by reason: vmm-src/cpu/exit.ts */
 	struct us_memory_range range[US_MAX_RANGES];	/* RAM it holds */
@@ -159,7 +165,7 @@ enum us_event_type {
 	US_EVENT_DISCOVERED = 13,	/* a: bdf, b: id of a PCI function that was plugged in */
 };
 enum us_stop_reason { US_STOP_POWEROFF = 1, US_STOP_RESET = 2, US_STOP_KILLED = 3, US_STOP_TRIPLE_FAULT = 4, US_STOP_UNHANDLED = 5 };
-enum us_resource { US_RESOURCE_CPU = 1, US_RESOURCE_MEMORY = 2, US_RESOURCE_FUNCTION = 3, US_RESOURCE_PLATFORM = 4 };
+enum us_resource { US_RESOURCE_CPU = 1, US_RESOURCE_MEMORY = 2, US_RESOURCE_FUNCTION = 3, US_RESOURCE_PLATFORM = 4, US_RESOURCE_SHARE = 5 };
 
 struct us_event { us_u64 tick; us_u32 type; us_u16 instance, cpu; us_u64 a, b; };
 struct us_events { us_u64 next_sequence; us_u32 count, reserved; struct us_event event[]; };

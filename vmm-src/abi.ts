@@ -40,6 +40,8 @@ export const HYPERCALL_BOOT: u32 = 0x55530008;
 export const HYPERCALL_STOP: u32 = 0x55530009;
 export const HYPERCALL_TAKE: u32 = 0x5553000a;
 export const HYPERCALL_GIVE_BACK: u32 = 0x5553000b;
+export const HYPERCALL_WEIGHT: u32 = 0x55530010;
+export const HYPERCALL_PAUSE: u32 = 0x55530011;
 
 /** @mustUse */
 export enum Result {
@@ -62,6 +64,7 @@ export enum Result {
 }
 
 export const COMMAND_LINE_SIZE = 2048;
+export const MAX_WEIGHT: u32 = 100;
 export const MAX_GRANTS: u32 = 32;
 export class BootRequest extends Struct {
   memoryBase: HostPhysical;
@@ -71,12 +74,13 @@ export class BootRequest extends Struct {
   initrdAddress: HostPhysical;
   initrdSize: u64;
   cpuMask: u64;
+  shareMask: u64;
   functionCount: u32;
-  reserved: u32;
+  weight: u32;
   bdf: FixedArray<u16, 32>;
   commandLine: FixedArray<u8, 2048>;
 }
-assertLayout<BootRequest>(2176, { cpuMask: 48, bdf: 64, commandLine: 128 });
+assertLayout<BootRequest>(2184, { cpuMask: 48, bdf: 72, commandLine: 136 });
 
 export enum InstanceState { NONE = 0, RUNNING = 1, STOPPED = 2 }
 export enum CpuState { BARE = 0, RUNNING = 1, WAITING = 2, PARKED = 3, FAILED = 4 }
@@ -85,12 +89,17 @@ export class InstanceStatus extends Struct {
   state: InstanceState;
   rangeCount: u32;
   cpuMask: u64;
+  shareMask: u64;
+  weight: u32;
+  paused: u32;
+  ran: u64;
+  worstWait: u64;
   startTick: u64;
   stopTick: u64;
   exits: FixedArray<u64, 80>;
   range: FixedArray<MemoryRange, 64>;
 }
-assertLayout<InstanceStatus>(2208, { exits: 32, range: 672 });
+assertLayout<InstanceStatus>(2240, { exits: 64, range: 704 });
 export class CpuStatus extends Struct { apicId: u32; instance: u32; state: CpuState; reserved: u32; exits: u64 }
 export class FunctionStatus extends Struct { bdf: u16; instance: u16; id: u32; classCode: u32; reserved: u32 }
 
@@ -113,7 +122,7 @@ export class Status extends Struct {
   cpu: FixedArray<CpuStatus, 32>;
   function: FixedArray<FunctionStatus, 64>;
 }
-assertLayout<Status>(6256, { now: 16, regionBase: 32, instance: 48, cpu: 4464, function: 5232 });
+assertLayout<Status>(6320, { now: 16, regionBase: 32, instance: 48, cpu: 4528, function: 5296 });
 
 export enum EventType {
   CAPTURED = 1,
@@ -131,7 +140,7 @@ export enum EventType {
   DISCOVERED = 13,
 }
 export enum StopReason { POWEROFF = 1, RESET = 2, KILLED = 3, TRIPLE_FAULT = 4, UNHANDLED = 5 }
-export enum ResourceKind { CPU = 1, MEMORY = 2, FUNCTION = 3, PLATFORM = 4 }
+export enum ResourceKind { CPU = 1, MEMORY = 2, FUNCTION = 3, PLATFORM = 4, SHARE = 5 }
 
 export class Event extends Struct { tick: u64; type: EventType; instance: u16; cpu: u16; a: u64; b: u64 }
 assertLayout<Event>(32, { type: 8, instance: 12, a: 16 });

@@ -26,6 +26,8 @@ const pieces: FixedArray<Piece, 128> = zeroed();
 let pieceCount: u32 = 0;
 
 const cpuOwners: FixedArray<u32, 32> = zeroed();
+/** Who has a share of a processor that another instance owns; FREE: nobody. */
+const cpuTenants: FixedArray<u32, 32> = zeroed();
 
 export class PciFunction extends Struct {
   bdf: u16;
@@ -43,7 +45,10 @@ let functionCount: u32 = 0;
 export function resetPartition(cpuCount: u32): void {
   pieceCount = 0;
   functionCount = 0;
-  for (let i: u32 = 0; i < MAX_CPUS; i++) cpuOwners[i] = i < cpuCount ? FREE : VMM;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    cpuOwners[i] = i < cpuCount ? FREE : VMM;
+    cpuTenants[i] = FREE;
+  }
 }
 
 /** Adds RAM of one owner; addresses ascend from call to call. */
@@ -212,6 +217,15 @@ export function cpuOwner(cpu: u32): u32 {
 
 export function setCpuOwner(cpu: u32, owner: u32): void {
   cpuOwners[cpu] = owner;
+}
+
+/** The instance that has a share of a processor beside its owner, or FREE. */
+export function cpuTenant(cpu: u32): u32 {
+  return cpuTenants[cpu];
+}
+
+export function setCpuTenant(cpu: u32, tenant: u32): void {
+  cpuTenants[cpu] = tenant;
 }
 
 /** Processors of an owner, bit by number. */

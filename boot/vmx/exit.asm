@@ -84,13 +84,10 @@ vmm_entry_window_end:
 	jmp entry_failed
 
 rare_exit:
-	mov [rbx + SAVED(RBP_)], rbp
-	mov [rbx + SAVED(12)], r12
-	mov [rbx + SAVED(13)], r13
-	mov [rbx + SAVED(14)], r14
-	mov [rbx + SAVED(15)], r15
+	call save_rest
 	mov rdi, rbx
 	call handleRareExit
+enter:
 	mov rbx, rax			; the Vcpu to enter
 	mov rbp, [rbx + SAVED(RBP_)]
 	mov r12, [rbx + SAVED(12)]
@@ -103,9 +100,18 @@ vmm_entry_retry:
 	jmp launch_guest
 
 nmi_arrived:
+	call save_rest			; perhaps another virtual CPU is to be entered
 	mov rdi, rbx
 	call deliverNmi
-	jmp vmm_entry_retry
+	jmp enter
+
+save_rest:
+	mov [rbx + SAVED(RBP_)], rbp
+	mov [rbx + SAVED(12)], r12
+	mov [rbx + SAVED(13)], r13
+	mov [rbx + SAVED(14)], r14
+	mov [rbx + SAVED(15)], r15
+	ret
 
 entry_failed:
 	mov eax, VM_INSTRUCTION_ERROR

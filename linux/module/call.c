@@ -48,6 +48,8 @@ static bool for_users(u32 number)
 	case US_HC_STOP:
 	case US_HC_TAKE:
 	case US_HC_GIVE_BACK:
+	case US_HC_WEIGHT:
+	case US_HC_PAUSE:
 		return true;
 	default:
 		return false;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * launch: boots a second kernel on CPUs and memory that this one gives up. All or nothing: until the VMM has
- * taken the request, every step that fails puts back what the steps before it took.
+ * launch: boots a second kernel on memory that this one gives up, and on CPUs that it gives up or on a share of
+ * CPU 0. All or nothing: until the VMM has taken the request, every step that fails puts back what the steps before
+ * it took.
  *
  *   base        + 16 MiB                                                  base + size
  *   | the VMM's   | kernel as loaded, and room to unpack itself | free ... | initrd |
@@ -25,6 +26,9 @@
 #include "verbs.h"
 
 #define SECOND 2u
+/* It can't go offline. */
+#define SHARED_CPU 0u
+#define SHARED_CPUS (1ull << SHARED_CPU)
 #define KERNEL_OFFSET (16ull << 20)
 #define PAGE 4096ull
 
@@ -33,7 +37,9 @@ struct request {
 	struct file initrd;
 	const char *append;
 	uint64_t memory;
-	unsigned cpus;
+	unsigned cpus;			/* whole ones */
+	bool share;			/* of the CPU that this kernel keeps */
+	unsigned weight;		/* of its turns there; this kernel's is 1 unless changed */
 	struct functions devices;	/* of this kernel, for the second one */
 	struct functions hidden;	/* not for it, though shielded from this one */
 };
@@ -62,7 +68,7 @@ static void complete_command_line(char *line, size_t size, const struct request 
 	size_t length;
 
 	if (!has_option(append, "maxcpus="))
-		snprintf(maxcpus, sizeof(maxcpus), " maxcpus=%u", request->cpus);
+		snprintf(maxcpus, sizeof(maxcpus), " maxcpus=%u", request->cpus + request->share);
 	length = (size_t)snprintf(line, size, "%s%s", append, maxcpus);
 	if (length > most)
 		fail("--append: the command line would have %zu characters: at most %zu fit", length, most);
@@ -82,14 +88,29 @@ static void check_fit(const struct request *request)
 	}
 }
 
+/* Whole CPUs or a share of CPU 0, which is what there is on a machine with one CPU. */
+static void choose_cpus(struct request *request, const char *cpus, bool share)
+{
+	bool alone = __builtin_popcountll(online_cpus()) == 1;
+
+	if (!cpus && !share && !alone)
+		misused("launch: --cpus is missing, or --share: see understudy launch --help");
+	request->cpus = cpus ? parse_number("--cpus", cpus, 0, US_MAX_CPUS - 1) : 0;
+	request->share = request->cpus == 0;
+	if (share && !request->share)
+		fail("--share: not beside whole CPUs yet: leave --cpus out");
+}
+
 static struct request parse(char **arguments, bool *json)
 {
-	const char *kernel = NULL, *initrd = NULL, *append = NULL, *memory = NULL, *cpus = NULL, *devices = NULL, *hidden = NULL;
-	/* Those up to --cpus must be there. */
-	const unsigned needed = 5;
+	const char *kernel = NULL, *initrd = NULL, *append = NULL, *memory = NULL, *cpus = NULL, *weight = NULL, *devices = NULL, *hidden = NULL;
+	/* Those up to --memory must be there. */
+	const unsigned needed = 4;
+	bool share = false;
 	const struct option options[] = {
 		{ "--kernel", &kernel, NULL }, { "--initrd", &initrd, NULL }, { "--append", &append, NULL },
-		{ "--memory", &memory, NULL }, { "--cpus", &cpus, NULL }, { "--device", &devices, NULL },
+		{ "--memory", &memory, NULL }, { "--cpus", &cpus, NULL }, { "--share", NULL, &share },
+		{ "--weight", &weight, NULL }, { "--device", &devices, NULL },
 		{ "--hide", &hidden, NULL }, { "--json", NULL, json }, { NULL, NULL, NULL },
 	};
 	struct request request;
@@ -99,7 +120,10 @@ static struct request parse(char **arguments, bool *json)
 		if (!*option->text)
 			misused("launch: %s is missing: see understudy launch --help", option->name);
 	request.memory = parse_size("--memory", memory);
-	request.cpus = parse_number("--cpus", cpus, 1, US_MAX_CPUS - 1);
+	choose_cpus(&request, cpus, share);
+	request.weight = weight ? parse_number("--weight", weight, 1, US_MAX_WEIGHT) : 1;
+	if (weight && !request.share)
+		misused("launch: --weight is of a share: give --share, too");
 	request.devices = parse_functions("--device", devices);
 	request.hidden = parse_functions("--hide", hidden);
 	request.append = append;
@@ -204,10 +228,17 @@ static bool boot(int device, const struct request *request, const struct given *
 	to_vmm->initrd_address = (to_vmm->memory_base + to_vmm->memory_size - request->initrd.size) & ~(PAGE - 1);
 	to_vmm->initrd_size = request->initrd.size;
 	to_vmm->cpu_mask = vmm_cpus(given->cpus);
+	to_vmm->share_mask = request->share ? vmm_cpus(SHARED_CPUS) : 0;
+	to_vmm->weight = request->weight;
 	list_functions(device, request, to_vmm);
 	if (!stage(device, "kernel", to_vmm->kernel_address, &request->kernel.file) ||
 	    !stage(device, "initrd", to_vmm->initrd_address, &request->initrd))
 		return false;
+	/* The VMM shares the CPU that asks. */
+	if (request->share && !run_on(SHARED_CPU)) {
+		complain("not booted: this program may not run on CPU %u", SHARED_CPU);
+		return false;
+	}
 	error = call(device, US_HC_BOOT, 0, to_vmm, sizeof(*to_vmm));
 	if (error)
 		complain("not booted: %s", error_text(error));
@@ -220,13 +251,14 @@ static void report(const struct given *given, const struct us_boot_request *boot
 		json_open(NULL, '{');
 		json_number("instance", SECOND);
 		json_text("cpus", list_text(given->cpus));
+		json_text("shared_cpus", list_text(boot->share_mask));
 		json_address("memory_base", boot->memory_base);
 		json_number("memory_size", boot->memory_size);
 		json_text("append", boot->command_line);
 		json_close();
 	} else {
-		printf("launched: instance %u on CPU %s and %s at %#llx; understudy console %u shows what it says\n", SECOND,
-		       list_text(given->cpus), size_text(boot->memory_size), (unsigned long long)boot->memory_base, SECOND);
+		printf("launched: instance %u on %sCPU %s and %s at %#llx; understudy console %u shows what it says\n", SECOND,
+		       boot->share_mask ? "a share of " : "", list_text(given->cpus | boot->share_mask), size_text(boot->memory_size), (unsigned long long)boot->memory_base, SECOND);
 	}
 }
 

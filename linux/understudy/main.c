@@ -16,13 +16,15 @@ static const struct verb {
 	  "  --dump          describe this machine, for --from\n" },
 	{ "start", verb_start, "[--image FILE] [--json]", "capture: slip the VMM beneath this kernel",
 	  "  --image FILE    the VMM (default /lib/understudy/vmm-vmx.img or vmm-svm.img, by the CPU)\n" },
-	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE --cpus N [--device BDF,...] [--hide BDF,...] [--json]",
+	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE [--cpus N | --share] [--weight W] [--device BDF,...] [--hide BDF,...] [--json]",
 	  "boot a second kernel beside this one",
 	  "  --kernel FILE   a bzImage, such as /boot/vmlinuz-...\n"
 	  "  --initrd FILE   its initrd\n"
 	  "  --append TEXT   its command line\n"
 	  "  --memory SIZE   what this kernel gives it, for example 512M; rounded up to whole memory blocks\n"
-	  "  --cpus N        how many CPUs this kernel gives it\n"
+	  "  --cpus N        how many CPUs this kernel gives it; 0 is --share\n"
+	  "  --share         it runs on CPU 0 by turns with this kernel; the default where there is one CPU\n"
+	  "  --weight W      of its turns, 1 to 100; this kernel's is 1\n"
 	  "  --device BDF    a PCI function that this kernel gives it, for example 01:00.0; several with commas\n"
 	  "  --hide BDF      a function that was plugged in and that it does not get either\n" },
 	{ "console", verb_console, "[--log] N", "talk to instance N; Ctrl-] leaves",
@@ -30,6 +32,9 @@ static const struct verb {
 	{ "status", verb_status, "[--json]", "who holds what, and what it costs", "" },
 	{ "events", verb_events, "[--json] [--follow]", "what happened, since the start",
 	  "  --follow        go on as more happens\n" },
+	{ "weight", verb_weight, "N W [--json]", "give instance N's turns on a shared CPU the weight W", "" },
+	{ "pause", verb_pause, "[--json] N", "give instance N no more turns on the CPU that it shares", "" },
+	{ "resume", verb_resume, "[--json] N", "give it turns again", "" },
 	{ "stop", verb_stop, "[--json] N", "end instance N and take its CPUs and memory back", "" },
 	{ "handover", verb_handover, "[--wait] [--json]", "take everything, after the other instance has shut down", "" },
 	{ "vanish", verb_vanish, "[--json]", "release: let the VMM out from beneath this kernel", "" },

@@ -25,6 +25,7 @@ const char *exit_reason_name(unsigned reason)
 		[52] = "preemption timer", [53] = "INVVPID", [54] = "WBINVD", [55] = "XSETBV", [56] = "APIC write",
 		[57] = "RDRAND", [58] = "INVPCID", [59] = "VMFUNC", [60] = "ENCLS", [61] = "RDSEED", [62] = "page log full",
 		[63] = "XSAVES", [64] = "XRSTORS", [67] = "UMWAIT", [68] = "TPAUSE", [70] = "instruction of AMD-V", [72] = "end of an NMI", [74] = "unknown exit",
+		[75] = "CR8", [76] = "machine check",
 	};
 	static char unknown[32];
 
@@ -88,6 +89,7 @@ static void resource_text(char *text, size_t size, const struct us_event *event)
 {
 	switch (event->a) {
 	case US_RESOURCE_CPU: snprintf(text, size, "CPU %llu", (unsigned long long)event->b); break;
+	case US_RESOURCE_SHARE: snprintf(text, size, "a share of CPU %llu", (unsigned long long)event->b); break;
 	case US_RESOURCE_MEMORY: snprintf(text, size, "%s of memory", size_text(event->b)); break;
 	case US_RESOURCE_FUNCTION: snprintf(text, size, "device %s", function_name((unsigned)event->b)); break;
 	case US_RESOURCE_PLATFORM: snprintf(text, size, "the platform's devices"); break;

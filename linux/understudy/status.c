@@ -83,6 +83,26 @@ static void print_trapped(uint32_t trapped)
 	printf("\n");
 }
 
+/* Whether its CPUs or some of them are shared, it is a holder or a tenant. */
+static bool shares(const struct us_status *status, const struct us_instance_status *instance)
+{
+	uint64_t shared = 0;
+
+	for (unsigned i = 0; i < US_MAX_INSTANCES; i++)
+		shared |= status->instance[i].share_mask;
+	return instance->share_mask || (instance->cpu_mask & shared);
+}
+
+static void print_share(const struct us_status *status, const struct us_instance_status *instance)
+{
+	if (!shares(status, instance))
+		return;
+	printf("           %s%s, weight %u%s; ran %.1f ms there, waited %.3f ms at most\n",
+	       instance->share_mask ? "by turns on CPU " : "shares its CPUs",
+	       instance->share_mask ? list_text(instance->share_mask) : "", instance->weight, instance->paused ? ", paused" : "",
+	       milliseconds(instance->ran, status->tsc_khz), milliseconds(instance->worst_wait, status->tsc_khz));
+}
+
 static void print_instance(const struct us_status *status, unsigned number)
 {
 	const struct us_instance_status *instance = &status->instance[number - 1];
@@ -94,6 +114,7 @@ static void print_instance(const struct us_status *status, unsigned number)
 	printf("instance %u %s%s; CPUs %s; %s; for %.1f s\n", number, instance_state_name(instance->state), own ? " (this one)" : "",
 	       instance->cpu_mask ? list_text(instance->cpu_mask) : "none", size_text(memory_of(instance)),
 	       milliseconds(end - instance->start_tick, status->tsc_khz) / 1000);
+	print_share(status, instance);
 	print_exits(instance);
 	if (own)
 		print_trapped(status->still_trapped);
@@ -140,6 +161,13 @@ static void json_instance(const struct us_status *status, unsigned number)
 	json_bool("own", number == status->own_instance);
 	json_text("state", instance_state_name(instance->state));
 	json_text("cpus", list_text(instance->cpu_mask));
+	if (shares(status, instance)) {
+		json_text("shared_cpus", list_text(instance->share_mask));
+		json_number("weight", instance->weight);
+		json_bool("paused", instance->paused);
+		json_number("ran_ticks", instance->ran);
+		json_number("worst_wait_ticks", instance->worst_wait);
+	}
 	json_number("memory", memory_of(instance));
 	json_open("ranges", '[');
 	for (unsigned i = 0; i < instance->range_count && i < US_MAX_RANGES; i++) {

@@ -58,8 +58,10 @@ int verb_stop(char **arguments)
 		json_number("memory", given.blocks * block_size());
 		json_close();
 	} else {
-		printf("stopped: instance %u; CPU %s and %s are back\n", instance, list_text(given.cpus),
-		       size_text(given.blocks * block_size()));
+		printf("stopped: instance %u; ", instance);
+		if (given.cpus)
+			printf("CPU %s and ", list_text(given.cpus));
+		printf("%s are back\n", size_text(given.blocks * block_size()));
 	}
 	return 0;
 }

@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { describe, expect, it } from "vitest";
 import { complaints, file, understudy } from "./command.ts";
 
@@ -66,12 +67,19 @@ function refusal(request: Request): string {
   return complaints(run)[0]!;
 }
 
+/** What it says of a good request with something more. */
+function launchWith(...more: string[]): string {
+  const run = understudy("launch", "--kernel", bzImage(), "--initrd", file("initrd"), "--append", "", "--memory", "256M", "--cpus", "1", ...more);
+  expect(run.exitCode).not.toBe(0);
+  return complaints(run)[0]!;
+}
+
 describe("launch", () => {
   it("finds nothing wrong with a good request but that no VMM is beneath", () => {
     expect(refusal({})).toBe("bare: no VMM is beneath this kernel: understudy start first");
   });
 
-  it.each(["--kernel", "--initrd", "--append", "--memory", "--cpus"])("needs %s", (missing) => {
+  it.each(["--kernel", "--initrd", "--append", "--memory"])("needs %s", (missing) => {
     const args = ["--kernel", bzImage(), "--initrd", file("initrd"), "--append", "", "--memory", "256M", "--cpus", "1"];
     args.splice(args.indexOf(missing), 2);
     const run = understudy("launch", ...args);
@@ -79,12 +87,23 @@ describe("launch", () => {
     expect(complaints(run)).toEqual([`launch: ${missing} is missing: see understudy launch --help`]);
   });
 
+  it.runIf(availableParallelism() > 1)("needs --cpus or --share where there are several CPUs", () => {
+    const run = understudy("launch", "--kernel", bzImage(), "--initrd", file("initrd"), "--append", "", "--memory", "256M");
+    expect(run.exitCode).toBe(2);
+    expect(complaints(run)).toEqual(["launch: --cpus is missing, or --share: see understudy launch --help"]);
+  });
+
+  it("has no weight but of a share", () => {
+    expect(launchWith("--weight", "3")).toBe("launch: --weight is of a share: give --share, too");
+    expect(launchWith("--share")).toBe("--share: not beside whole CPUs yet: leave --cpus out");
+  });
+
   it.each(["", "M", "-1M", "256X", "256MB", "0", "1e9", "99999999999999999999G"])("refuses --memory '%s'", (memory) => {
     expect(refusal({ memory })).toBe(`--memory ${memory}: not a size: write for example 256M or 1G`);
   });
 
-  it.each(["", "0", "-1", "32", "two", "1.5"])("refuses --cpus '%s'", (cpus) => {
-    expect(refusal({ cpus })).toBe(`--cpus ${cpus}: a number from 1 to 31 is needed`);
+  it.each(["", "-1", "32", "two", "1.5"])("refuses --cpus '%s'", (cpus) => {
+    expect(refusal({ cpus })).toBe(`--cpus ${cpus}: a number from 0 to 31 is needed`);
   });
 
   describe("refuses a kernel", () => {

@@ -144,7 +144,7 @@ describe("control registers", () => {
   });
 
   test("any other access faults", () => {
-    move(8, RAX, 0n);
+    move(3, RAX, 0n);
     expect([vmm.injected[0], moved()]).toEqual([GP, 0n]);
   });
 });

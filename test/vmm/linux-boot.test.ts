@@ -29,7 +29,7 @@ interface Request { memoryBase?: bigint; memorySize?: bigint; kernelAddress?: bi
 /** A request that is right in everything that `changes` does not say. */
 function request(kernelOptions: KernelOptions = {}, changes: Request = {}): void {
   const kernelAddress = writeKernel(machine, LOAD, kernelOptions);
-  memory.writeBytes(REQUEST, new Uint8Array(2176));
+  memory.writeBytes(REQUEST, new Uint8Array(2184));
   const view = viewOf(loaded, "BootRequest", REQUEST);
   const { commandLine, ...fields } = { memoryBase: BASE, memorySize: SIZE, kernelAddress, kernelSize: 8n * MIB, initrdAddress: BASE + 200n * MIB, initrdSize: 20n * MIB, commandLine: "console=ttyS0", ...changes };
   Object.assign(view, { ...fields, cpuMask: 0b10n });

@@ -35,6 +35,11 @@ export class Processor {
   dr6 = 0xffff0ff0n;
   dr7 = 0x400n;
   xcr0 = 7n;
+  cr2 = 0n;
+  /** DR0 to DR3. */
+  readonly breakpoints = [0n, 0n, 0n, 0n];
+  /** What stands for all vector registers. */
+  vectors = 0n;
   /** As Linux has them: __KERNEL_CS, __KERNEL_DS for SS, its TSS. */
   selectors = { es: 0, cs: 0x10, ss: 0x18, ds: 0, fs: 0, gs: 0, ldtr: 0, tr: 0x40 };
   gdtr: Descriptors = { base: 0n, limit: 0 };
@@ -158,6 +163,23 @@ export class Machine {
         if (!valid) throw new Fault(`#GP: XSETBV of 0x${value.toString(16)}`);
         this.now.xcr0 = value;
       },
+      xgetbv: () => this.now.xcr0,
+      // In the area: at 512 which components are not in their initial state, at 576 the stand-in for them all.
+      xsave: (area: bigint, components: bigint) => {
+        if ((area & 63n) !== 0n) throw new Fault("#GP: XSAVE to an area that is not aligned");
+        memory.write(area + 512n, 8, this.now.vectors === 0n ? 0n : components & this.now.xcr0);
+        memory.write(area + 576n, 8, this.now.vectors);
+      },
+      xrstor: (area: bigint, components: bigint) => {
+        if ((area & 63n) !== 0n) throw new Fault("#GP: XRSTOR from an area that is not aligned");
+        const held = memory.read(area + 512n, 8);
+        if ((held & ~this.now.xcr0) !== 0n) throw new Fault("#GP: XRSTOR of components that XCR0 does not have");
+        this.now.vectors = (held & components) === 0n ? 0n : memory.read(area + 576n, 8);
+      },
+      readBreakpoint: (number: number) => this.now.breakpoints[number],
+      writeBreakpoint: (number: number, value: bigint) => { this.now.breakpoints[number] = value; },
+      readCr2: () => this.now.cr2,
+      writeCr2: (value: bigint) => { this.now.cr2 = value; },
       readCr0: () => this.now.cr0,
       readCr3: () => this.now.cr3,
       readCr4: () => this.now.cr4,

@@ -24,7 +24,7 @@ function machine(): { vmm: Vmm; pci: PciExpress } {
 }
 
 function status(vmm: Vmm, cpu = 0): [bdf: number, owner: number][] {
-  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6256n })).toBe(OK);
+  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6320n })).toBe(OK);
   const { function: functions, functionCount } = vmm.view("Status", BUFFER);
   return Array.from({ length: functionCount }, (_, i) => vmm.element("FunctionStatus", functions, i)).map(({ bdf, instance }) => [bdf, instance]);
 }
@@ -223,7 +223,7 @@ describe("a launch with devices", () => {
     outb(vmm, 0, 0x604, 0x3401, 2);
     expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
     expect(config(vmm, 1, CARD, 0, 4)).toBe(NVME);
-    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6256n })).toBe(OK);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6320n })).toBe(OK);
     // From here on it is like any other.
     expect(boot(vmm, { ...grants(CARD), memoryBase: 0x2000_0000n, cpuMask: 1n }, 1)).not.toBe(vmm.result.FUNCTION);
   });

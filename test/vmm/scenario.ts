@@ -4,7 +4,7 @@ import { KERNEL_CR3, OK, RAX, RBX, Reason, Vmm, type VmmOptions } from "./vmm.ts
 
 export const HYPERCALL = {
   ATTACH: 0x55530001, RELEASE_BEGIN: 0x55530002, RELEASE: 0x55530003, STATUS: 0x55530004, EVENTS: 0x55530005, CONSOLE_READ: 0x55530006,
-  CONSOLE_WRITE: 0x55530007, BOOT: 0x55530008, STOP: 0x55530009, TAKE: 0x5553000a, GIVE_BACK: 0x5553000b,
+  CONSOLE_WRITE: 0x55530007, BOOT: 0x55530008, STOP: 0x55530009, TAKE: 0x5553000a, GIVE_BACK: 0x5553000b, WEIGHT: 0x55530010, PAUSE: 0x55530011,
 };
 
 /** The second instance's range, and where its kernel is staged in it. */
@@ -16,14 +16,14 @@ export const BUFFER = 0x2200_0000n;
 /** Where each instance's kernel has the code that touches devices. */
 const CODE = [0n, 0x210_0000n, BASE + 32n * MIB] as const;
 
-export interface Request { memoryBase?: bigint; memorySize?: bigint; kernelAddress?: bigint; kernelSize?: bigint; initrdAddress?: bigint; initrdSize?: bigint; cpuMask?: bigint; commandLine?: string; functionCount?: number; functions?: number[] }
+export interface Request { memoryBase?: bigint; memorySize?: bigint; kernelAddress?: bigint; kernelSize?: bigint; initrdAddress?: bigint; initrdSize?: bigint; cpuMask?: bigint; shareMask?: bigint; weight?: number; commandLine?: string; functionCount?: number; functions?: number[] }
 
 /** Writes a request that is right in everything but `changes`, kernel and all. */
 export function writeRequest(vmm: Vmm, changes: Request = {}, at = BUFFER): void {
   const kernelAddress = writeKernel(vmm.machine, LOAD);
-  vmm.machine.memory.writeBytes(at, new Uint8Array(2176));
+  vmm.machine.memory.writeBytes(at, new Uint8Array(2184));
   const { commandLine, functions = [], ...fields } = {
-    memoryBase: BASE, memorySize: SIZE, kernelAddress, kernelSize: 8n * MIB, initrdAddress: BASE + 200n * MIB, initrdSize: 20n * MIB, cpuMask: 0b10n, commandLine: "console=ttyS0", ...changes,
+    memoryBase: BASE, memorySize: SIZE, kernelAddress, kernelSize: 8n * MIB, initrdAddress: BASE + 200n * MIB, initrdSize: 20n * MIB, cpuMask: 0b10n, shareMask: 0n, weight: 1, commandLine: "console=ttyS0", ...changes,
   };
   const request = vmm.view("BootRequest", at);
   Object.assign(request, fields);
@@ -34,7 +34,7 @@ export function writeRequest(vmm: Vmm, changes: Request = {}, at = BUFFER): void
 /** What the kernel on a processor is answered when it asks for a second instance. */
 export function boot(vmm: Vmm, changes: Request = {}, cpu = 0): number {
   writeRequest(vmm, changes);
-  return vmm.hypercall(cpu, HYPERCALL.BOOT, { rdi: BUFFER, rsi: 2176n });
+  return vmm.hypercall(cpu, HYPERCALL.BOOT, { rdi: BUFFER, rsi: 2184n });
 }
 
 /** A captured machine on which a second instance runs on the processors in `cpuMask`. */

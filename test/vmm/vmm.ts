@@ -80,11 +80,11 @@ export function viewOf(loaded: Loaded, struct: string, address: bigint): View {
 }
 
 export const Reason = {
-  TRIPLE_FAULT: 2, INIT: 3, SIPI: 4, CPUID: 10, GETSEC: 11, INVD: 13, VMCALL: 18, VMXON: 27, CR_ACCESS: 28, IO: 30, RDMSR: 31, WRMSR: 32,
+  EXCEPTION_OR_NMI: 0, EXTERNAL_INTERRUPT: 1, TRIPLE_FAULT: 2, INIT: 3, SIPI: 4, INTERRUPT_WINDOW: 7, CPUID: 10, GETSEC: 11, HLT: 12, INVD: 13, VMCALL: 18, VMXON: 27, CR_ACCESS: 28, IO: 30, RDMSR: 31, WRMSR: 32, MWAIT: 36,
   MONITOR_TRAP_FLAG: 37, EPT_VIOLATION: 48, EPT_MISCONFIGURATION: 49, PREEMPTION_TIMER: 52, XSETBV: 55,
 };
 
-export interface ExitInfo { qualification?: bigint; length?: number; physical?: bigint; vectoring?: bigint; vectoringCode?: bigint; entryFailure?: boolean }
+export interface ExitInfo { qualification?: bigint; length?: number; physical?: bigint; vectoring?: bigint; vectoringCode?: bigint; entryFailure?: boolean; interruption?: bigint }
 
 export interface VmmOptions { apicIds?: number[]; map?: Range[]; acpi?: Partial<AcpiOptions>; tables?: boolean }
 
@@ -201,6 +201,7 @@ export class Vmm {
     fields.set(0x6400, info.qualification ?? 0n);
     fields.set(0x440c, BigInt(info.length ?? 3));
     fields.set(0x2400, info.physical ?? 0n);
+    fields.set(0x4404, info.interruption ?? 0n);
     fields.set(0x4408, info.vectoring ?? 0n);
     fields.set(0x440a, info.vectoringCode ?? 0n);
   }
@@ -212,9 +213,10 @@ export class Vmm {
 
   /** The stub's end (boot/vmx/exit.asm): VMRESUME after the commonest exit, else what Vcpu.launched says. */
   protected enterGuest(processor: Processor, vcpu: bigint, resume: boolean): void {
-    const view = this.view("Vcpu", vcpu);
     const nmi = this.cpu(processor.index).nmiCount > 0;
-    if (nmi) this.call.deliverNmi!(vcpu);
+    const entered: bigint = nmi ? this.call.deliverNmi!(vcpu) : vcpu;
+    if (entered !== this.cpu(processor.index).vcpu) throw new Error("the virtual CPU that is entered is not the one that the processor carries");
+    const view = this.view("Vcpu", entered);
     const state = processor.vmcs!;
     if ((resume && !nmi) || view.launched !== 0) {
       if (!state.launched) throw new Error("VMRESUME of a VMCS that is clear");

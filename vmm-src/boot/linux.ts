@@ -119,7 +119,7 @@ function ramTop(): u64 {
 export function prepareKernel(request: BootRequest, out: KernelStart): Result {
   const base = request.memoryBase;
   buildLowMemory(base);
-  const rsdp = copyAcpi(base + RANGE_ACPI, RANGE_ACPI_SIZE, request.cpuMask, ramTop());
+  const rsdp = copyAcpi(base + RANGE_ACPI, RANGE_ACPI_SIZE, request.cpuMask | request.shareMask, ramTop());
   if (rsdp === 0n) return Result.ACPI;
 
   const params: u64 = base + PARAMS;

@@ -1,6 +1,8 @@
 /**
  * Processors and virtual CPUs. A processor (Cpu) carries one virtual CPU (Vcpu)
- * at a time; which one, its instance decides. Everything here is vendor-neutral.
+ * at a time. One that two instances share has two of them: the holder's, which has
+ * the real local APIC, and the tenant's, which has a virtual one. Everything here
+ * is vendor-neutral.
  */
 import { CpuState } from '../abi.ts';
 
@@ -15,6 +17,8 @@ export enum Command {
   SWITCH = 3,
   /** Leave virtualization and halt; a native INIT then parks the processor. */
   LEAVE = 4,
+  /** The instance of Cpu.commandVcpu has ended: the processor is the other one's, which shares it. */
+  UNSHARE = 5,
 }
 
 /** How a virtual CPU begins. */
@@ -23,6 +27,17 @@ export enum StartKind {
   WAIT_FOR_SIPI = 0,
   /** In 64-bit mode at `startRip` with RSI = `startRsi`: Linux's 64-bit boot protocol. */
   BOOT_64 = 1,
+}
+
+/** What a virtual CPU waits for while it executes nothing, on a processor that is shared. */
+export enum Idle {
+  NONE = 0,
+  /** HLT: an interrupt. */
+  HALT = 1,
+  /** HLT with interrupts off: nothing that the VMM sends. */
+  HALT_DEAF = 2,
+  /** MWAIT: an interrupt, or a write that nobody sees from here; so it goes on after a while in any case. */
+  MWAIT = 3,
 }
 
 /** General registers by their number in instruction encodings: RAX RCX RDX RBX (RSP unused) RBP RSI RDI R8..R15. */
@@ -65,10 +80,12 @@ export class Vcpu extends Struct {
   nmiPending: u32;
   /** 1: `ldr` was kept from the real LDR and goes there with the next hold. */
   exposeLdr: u32;
+  idle: Idle;
+  reserved: u32;
   /** By reason (cpu/exit.ts); a power of two, so that a mask is all the check an index needs. */
   exits: FixedArray<u64, 128>;
 }
-assertLayout<Vcpu>(1240, { stackTop: 128, cpu: 136, control: 144, launched: 152, exits: 216 });
+assertLayout<Vcpu>(1248, { stackTop: 128, cpu: 136, control: 144, launched: 152, exits: 224 });
 export const EXIT_MASK: u32 = 127;
 
 /** @asm */
@@ -96,8 +113,11 @@ export class Cpu extends Struct {
   signals: u32;
   /** On AMD-V: signals that the last NMI stood for; 0 if it was the guest's own. */
   signalled: u32;
+  /** While two instances share it: whose the real local APIC is, and who has a virtual one. */
+  holder: Vcpu | null;
+  tenant: Vcpu | null;
 }
-assertLayout<Cpu>(72, { vcpu: 16 });
+assertLayout<Cpu>(88, { vcpu: 16 });
 export const NO_VECTOR: u32 = 0xffffffff;
 
 /** @asm */
@@ -108,6 +128,21 @@ export const vcpus: FixedArray<FixedArray<Vcpu, 32>, 2> = zeroed(64);
 /** The virtual CPU of an instance (from 1) on a processor. */
 export function vcpuOf(instance: u32, cpu: u32): Vcpu {
   return vcpus[instance - 1][cpu];
+}
+
+/** Whether a virtual CPU has a share of a processor whose local APIC another instance holds. */
+export function isTenant(vcpu: Vcpu): boolean {
+  const cpu = vcpu.cpu;
+  return cpu !== null && cpu.tenant === vcpu;
+}
+
+/** Whether a processor carries a virtual CPU of an instance, now or with its next turn. */
+export function carries(cpu: Cpu, instance: u32): boolean {
+  const vcpu = cpu.vcpu;
+  const holder = cpu.holder;
+  const tenant = cpu.tenant;
+  return (vcpu !== null && vcpu.instance === instance) || (holder !== null && holder.instance === instance)
+    || (tenant !== null && tenant.instance === instance);
 }
 
 /** Whether a processor runs nothing until it gets a SIPI, the VMM's or its guest's. */

@@ -6,15 +6,21 @@
 export enum Exit {
   /** A non-maskable interrupt; on processors that are signalled by NMI. */
   NMI = 0,
+  /** An interrupt for the holder of a shared processor arrived while its tenant ran; it is still to be taken. */
+  INTERRUPT = 1,
   TRIPLE_FAULT = 2,
   INIT = 3,
   SIPI = 4,
+  /** The guest takes interrupts now. */
+  INTERRUPT_WINDOW = 7,
   CPUID = 10,
+  HALT = 12,
   INVD = 13,
   HYPERCALL = 18,
   IO = 30,
   RDMSR = 31,
   WRMSR = 32,
+  MWAIT = 36,
   /** A touch that the memory map does not let through. */
   MEMORY = 48,
   /** The timer that setTimer has armed. */
@@ -29,6 +35,17 @@ export enum Exit {
   /** The processor did not accept the guest's state. */
   ENTRY_FAILURE = 73,
   UNKNOWN = 74,
+  /** MOV to or from CR8. */
+  TASK_PRIORITY = 75,
+  MACHINE_CHECK = 76,
+}
+
+/** A MOV to or from CR8, with the general register by its encoding. */
+export class TaskPriorityExit extends Struct {
+  register: u32;
+  isWrite: boolean;
+  padding0: u8;
+  padding1: u16;
 }
 
 /** An I/O instruction. */

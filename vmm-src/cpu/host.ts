@@ -67,9 +67,9 @@ const GATE_INTERRUPT: u64 = 0x8e0000000000n;
 const VECTOR_MACHINE_CHECK: u32 = 18;
 const FIRST_INTERRUPT: u32 = 32;
 
-const STACK_SIZE: u64 = 8192n;
+const STACK_SIZE: u64 = 4096n;
 /** @asm */
-export const stacks: FixedArray<FixedArray<u8, 8192>, 32> = zeroed(4096);
+export const stacks: FixedArray<FixedArray<u8, 4096>, 32> = zeroed(4096);
 
 /** Entry stubs in boot/interrupts.asm and nmi.asm. */
 declare function exceptionStubs(): HostVirtual;

@@ -6,7 +6,7 @@
 import { CpuState, MAX_CPUS } from '../abi.ts';
 import { APIC_ICR_HIGH, APIC_LDR } from '../machine/apic.ts';
 import { pause } from '../machine/intrinsics.ts';
-import { Command, Cpu, Vcpu, cpuOf, cpus } from './cpu.ts';
+import { Command, Cpu, Vcpu, carries, cpuOf, cpus, isTenant } from './cpu.ts';
 import { isX2apic, ownApicId, readApic, writeApic } from './local-apic.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { expectSignal, isLeftOver, signal } from '#processor/signal.ts';
@@ -42,6 +42,17 @@ export function orderSwitch(cpu: Cpu, vcpu: Vcpu): void {
   order(cpu, Command.SWITCH);
 }
 
+/** Makes a shared processor that of the other instance: `ended`'s has ended. */
+export function orderUnshare(cpu: Cpu, ended: Vcpu): void {
+  cpu.commandVcpu = ended;
+  order(cpu, Command.UNSHARE);
+}
+
+/** Makes a processor exit, and look at whose turn it is. */
+export function attract(cpu: Cpu): void {
+  order(cpu, Command.FLUSH);
+}
+
 /** Makes a processor leave virtualization and halt. */
 export function orderLeave(cpu: Cpu): void {
   order(cpu, Command.LEAVE);
@@ -60,14 +71,30 @@ export function exposeLogicalId(vcpu: Vcpu): void {
   vcpu.exposeLdr = 0;
 }
 
+/** Forgets what a processor has cached of the maps of all that it carries. */
+function flushMaps(cpu: Cpu, vcpu: Vcpu): void {
+  const holder = cpu.holder;
+  const tenant = cpu.tenant;
+  flushMemoryMap(vcpu);
+  if (holder !== null && holder !== vcpu) flushMemoryMap(holder);
+  if (tenant !== null && tenant !== vcpu) flushMemoryMap(tenant);
+}
+
+/** A processor that is to be held has its local APIC's logical id put in order: the one of the virtual CPU that holds it. */
+function settleLogicalId(cpu: Cpu, vcpu: Vcpu): void {
+  const holder = cpu.holder;
+  const owner = holder === null ? vcpu : holder;
+  if (owner.exposeLdr !== 0) exposeLogicalId(owner);
+  else if (!isTenant(owner)) rememberLogicalId(owner);
+}
+
 /** Whether the order that made `cpu` exit is one that it can carry out and go on as before. */
 function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
   const command = atomicLoad(cpu.command);
-  if (command === Command.FLUSH) flushMemoryMap(vcpu);
+  if (command === Command.FLUSH) flushMaps(cpu, vcpu);
   else if (command === Command.HOLD) {
     cpu.held = 1;
-    if (vcpu.exposeLdr !== 0) exposeLogicalId(vcpu);
-    else rememberLogicalId(vcpu);
+    settleLogicalId(cpu, vcpu);
   }
   else return false;
   atomicStore(cpu.command, Command.NONE);
@@ -76,7 +103,7 @@ function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
     if (atomicLoad(cpu.command) === Command.HOLD) atomicStore(cpu.command, Command.NONE);
     pause();
   }
-  if (command === Command.HOLD) flushMemoryMap(vcpu);
+  if (command === Command.HOLD) flushMaps(cpu, vcpu);
   cpu.held = 0;
   return true;
 }
@@ -137,9 +164,8 @@ export function holdOthers(self: Cpu, instance: u32): void {
   atomicStore(holding, 1);
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     const cpu = cpus[i];
-    const vcpu = cpu.vcpu;
-    if (vcpu === null || cpu.index === self.index || cpu.state !== CpuState.RUNNING) continue;
-    if (instance === 0 || vcpu.instance === instance) order(cpu, Command.HOLD);
+    if (cpu.vcpu === null || cpu.index === self.index || cpu.state !== CpuState.RUNNING) continue;
+    if (instance === 0 || carries(cpu, instance)) order(cpu, Command.HOLD);
   }
 }
 

@@ -4,17 +4,19 @@
  * Works in xAPIC and x2APIC mode (SDM Vol. 3A, 12.4 and 12.12).
  */
 import {
-  APIC_DEFAULT_BASE, APIC_DFR, APIC_EOI, APIC_ID, APIC_ICR_HIGH, APIC_ICR_LOW, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LDR,
-  APIC_LVT_ERROR, APIC_LVT_TIMER, APIC_SVR, APIC_TPR, ICR_ASSERT, ICR_BUSY, ICR_SHORTHAND_SELF, LVT_MASKED, SVR_ENABLE,
+  APIC_CURRENT_COUNT, APIC_DEFAULT_BASE, APIC_DFR, APIC_DIVIDE, APIC_EOI, APIC_ID, APIC_ICR_HIGH, APIC_ICR_LOW, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LDR,
+  APIC_LVT_ERROR, APIC_LVT_TIMER, APIC_SVR, APIC_TPR, DIVIDE_BY_1, ICR_ASSERT, ICR_BUSY, ICR_SHORTHAND_SELF, LVT_MASKED, LVT_PERIODIC, LVT_TSC_DEADLINE, SVR_ENABLE,
   SVR_RESET,
 } from '../machine/apic.ts';
-import { pause, readMsr, writeMsr } from '../machine/intrinsics.ts';
+import { pause, readMsr, readTsc, writeMsr } from '../machine/intrinsics.ts';
 import { acceptPending } from '#processor/interrupts.ts';
-import { APIC_BASE_BSP, APIC_BASE_X2APIC, IA32_APIC_BASE, X2APIC_MSR_BASE } from '../machine/msr.ts';
+import { APIC_BASE_BSP, APIC_BASE_X2APIC, IA32_APIC_BASE, IA32_TSC_DEADLINE, X2APIC_MSR_BASE } from '../machine/msr.ts';
 
 const X2APIC_DESTINATION_SHIFT: u64 = 32n;
 const XAPIC_DESTINATION_SHIFT: u32 = 24;
 const FLAT_MODEL: u32 = 0xffffffff;
+const ALL_COUNTS: u32 = 0xffffffff;
+const TIMER_RATE_SHIFT: u64 = 16n;
 const ICR_POLLS: u32 = 100000;
 
 export function isX2apic(): boolean {
@@ -84,6 +86,51 @@ export function sendSelf(vector: u32): void {
     waitForDelivery();
     writeApic(APIC_ICR_LOW, ICR_SHORTHAND_SELF | ICR_ASSERT | vector);
   }
+}
+
+const TIMER_SAMPLE: u64 = 20000n;
+
+/** Ticks of the TSC in which a timer that divides by 1 makes TIMER_SAMPLE ticks' worth of counts. */
+function sampleTimer(): u64 {
+  writeApic(APIC_LVT_TIMER, LVT_MASKED);
+  writeApic(APIC_DIVIDE, DIVIDE_BY_1);
+  writeApic(APIC_INITIAL_COUNT, ALL_COUNTS);
+  const start = readTsc();
+  let elapsed: u64 = 0n;
+  while (elapsed < TIMER_SAMPLE) {
+    pause();
+    elapsed = readTsc() - start;
+  }
+  const counts = u64(ALL_COUNTS - readApic(APIC_CURRENT_COUNT));
+  return counts === 0n ? 0n : (elapsed << TIMER_RATE_SHIFT) / counts;
+}
+
+/**
+ * How fast the local APIC's timer counts: TSC ticks to 65,536 counts at a divider of
+ * 1; 0 if it does not. Its holder's timer goes on afterwards, a one-shot one as if
+ * nothing had been; of a periodic one a period begins anew.
+ */
+export function measureTimer(): u64 {
+  const lvt = readApic(APIC_LVT_TIMER);
+  const divide = readApic(APIC_DIVIDE);
+  const initial = readApic(APIC_INITIAL_COUNT);
+  const isDeadline = (lvt & LVT_TSC_DEADLINE) !== 0;
+  const deadline: u64 = isDeadline ? readMsr(IA32_TSC_DEADLINE) : 0n;
+  const before = readApic(APIC_CURRENT_COUNT);
+  const start = readTsc();
+  const rate = sampleTimer();
+  writeApic(APIC_LVT_TIMER, lvt);
+  writeApic(APIC_DIVIDE, divide);
+  if (isDeadline) {
+    if (deadline !== 0n) writeMsr(IA32_TSC_DEADLINE, deadline);
+    return rate;
+  }
+  const shift: u64 = u64((((divide >> 1) & 4) + (divide & 3) + 1) & 7);
+  const passed: u64 = rate === 0n ? 0n : ((readTsc() - start) << TIMER_RATE_SHIFT) / (rate << shift);
+  const left: u32 = u64(before) > passed ? before - wrapU32(passed) : 1;
+  if (before === 0) writeApic(APIC_INITIAL_COUNT, 0);
+  else writeApic(APIC_INITIAL_COUNT, (lvt & LVT_PERIODIC) !== 0 ? initial : left);
+  return rate;
 }
 
 function anyBit(register: u32): boolean {

@@ -6,17 +6,21 @@
  */
 import { bootInfo } from '../machine/region.ts';
 import { IOAPIC_MASKED } from '../machine/apic.ts';
+import { readTsc } from '../machine/intrinsics.ts';
 import { sendSelf } from '../cpu/local-apic.ts';
-import { Vcpu } from '../cpu/cpu.ts';
+import { Vcpu, isTenant } from '../cpu/cpu.ts';
 import { setTimer } from '#processor/timer.ts';
 import { ioapicEntry } from './ioapic.ts';
 
+const NEVER: u64 = 0xffffffffffffffffn;
 const TIMER_PIN: u32 = 2;
 const VECTOR: u64 = 0xffn;
 const DEFAULT_PERIOD_NS: u64 = 4000000n;
 
 let periodNs: u64 = DEFAULT_PERIOD_NS;
 let running: boolean = false;
+/** TSC of a tenant's next tick. */
+let deadline: u64 = NEVER;
 /** The instance's own timer has taken over: the tick has done its work. */
 let retired: boolean = false;
 
@@ -24,6 +28,7 @@ export function resetTick(): void {
   periodNs = DEFAULT_PERIOD_NS;
   running = false;
   retired = false;
+  deadline = NEVER;
 }
 
 /** The instance programmed a period, in nanoseconds. */
@@ -31,8 +36,19 @@ export function setTickPeriod(nanoseconds: u64): void {
   if (nanoseconds >= 100000n && nanoseconds <= 100000000n) periodNs = nanoseconds;
 }
 
+function periodTicks(): u64 {
+  return (periodNs * u64(bootInfo().tscKhz)) / 1000000n;
+}
+
+/** A tenant's turns are timed already: its tick is one of the deadlines that end them. */
 function startTimer(vcpu: Vcpu): void {
-  setTimer(vcpu, (periodNs * u64(bootInfo().tscKhz)) / 1000000n, vector());
+  if (isTenant(vcpu)) deadline = readTsc() + periodTicks();
+  else setTimer(vcpu, periodTicks(), vector());
+}
+
+function stopTimer(vcpu: Vcpu): void {
+  deadline = NEVER;
+  if (!isTenant(vcpu)) setTimer(vcpu, 0n, 0);
 }
 
 function vector(): u32 {
@@ -45,7 +61,7 @@ export function updateTick(vcpu: Vcpu): void {
   if (wanted === running) return;
   running = wanted;
   if (wanted) startTimer(vcpu);
-  else setTimer(vcpu, 0n, 0);
+  else stopTimer(vcpu);
 }
 
 /** The instance has armed its local APIC timer. */
@@ -53,7 +69,26 @@ export function retireTick(vcpu: Vcpu): void {
   if (!running) return;
   retired = true;
   running = false;
-  setTimer(vcpu, 0n, 0);
+  stopTimer(vcpu);
+}
+
+/** When a tenant's tick is due, in TSC ticks; NEVER if it has none. */
+export function tickDeadline(): u64 {
+  return deadline;
+}
+
+/** Brings a tenant's tick up to now: its vector if it is due, else 0. */
+export function advanceTick(now: u64): u32 {
+  if (now < deadline) return 0;
+  const period = periodTicks();
+  deadline = now + period - (now - deadline) % period;
+  return vector();
+}
+
+/** What was a tenant has its processor, and the timer, for itself. */
+export function keepTick(vcpu: Vcpu): void {
+  deadline = NEVER;
+  if (running) startTimer(vcpu);
 }
 
 /** The timer's exit. Retired meanwhile on another processor, it ends here. */

@@ -5,7 +5,7 @@
 import {
   ABI_VERSION, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
 } from '../abi.ts';
-import { Command, Cpu, RAX, RBX, RCX, RDX, StartKind, Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { Command, Cpu, RAX, RBX, RCX, RDX, StartKind, Vcpu, cpuOf, isTenant } from '../cpu/cpu.ts';
 import { isX2apic } from '../cpu/local-apic.ts';
 import { finishOrder, hasOrder, takeOrder } from '../cpu/kick.ts';
 import { Exit } from '../cpu/exit.ts';
@@ -22,7 +22,9 @@ import { handleIo } from '../instance/io.ts';
 import { X2APIC_ICR, instanceOf, isSharedMsr } from '../instance/instance.ts';
 import { writeX2apicIcr } from '../instance/ipi.ts';
 import { handleMemoryExit } from '../instance/mmio.ts';
+import { handleHalt, handleMachineCheck, handleMwait, nextTurn, unshare } from '../instance/share.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
+import { handleTaskPriority, readTenantMsr, writeTenantMsr } from '../instance/tenant-apic.ts';
 import { CpuidResult, cpuid, readMsr, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
 import { APIC_BASE_BSP, IA32_APIC_BASE } from '../machine/msr.ts';
 import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_LA57, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
@@ -113,10 +115,11 @@ function handleXsetbv(vcpu: Vcpu): void {
 function handleWrmsr(vcpu: Vcpu): void {
   const index: u32 = wrapU32(vcpu.registers[RCX]);
   const value = lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]);
-  if (index === X2APIC_ICR && isX2apic()) {
+  if (index === X2APIC_ICR && isX2apic() && !isTenant(vcpu)) {
     writeX2apicIcr(vcpu, value);
     advance(vcpu);
   } else if (isSharedMsr(index) || writeVirtualizationMsr(vcpu, index, value)) advance(vcpu);
+  else if (isTenant(vcpu)) writeTenantMsr(vcpu, index, value);
   else {
     record(EventType.MSR_VIOLATION, vcpu.instance, vcpu.index, u64(index) | (1n << 32n), guestRip(vcpu));
     injectGp(vcpu);
@@ -129,6 +132,7 @@ function handleWrmsr(vcpu: Vcpu): void {
  * any other exits because it is outside the bitmap's ranges, and does not exist.
  */
 function handleRdmsr(vcpu: Vcpu): void {
+  if (isTenant(vcpu) && readTenantMsr(vcpu)) return;
   if (wrapU32(vcpu.registers[RCX]) === IA32_APIC_BASE) {
     const rest: u64 = readMsr(IA32_APIC_BASE) & ~APIC_BASE_BSP;
     const value: u64 = vcpu.start === StartKind.BOOT_64 ? rest | APIC_BASE_BSP : rest;
@@ -144,11 +148,12 @@ function obeyOrder(vcpu: Vcpu): boolean {
   const command = takeOrder(vcpu);
   if (command === Command.NONE) return false;
   if (command === Command.LEAVE) leaveAndHalt(vcpu);
-  if (command === Command.SWITCH) {
+  if (command === Command.SWITCH || command === Command.UNSHARE) {
     const cpu = cpuOf(vcpu);
-    const next = cpu.commandVcpu;
-    if (next === null) unreachable();
-    switchTo(vcpu, next);
+    const named = cpu.commandVcpu;
+    if (named === null) unreachable();
+    if (command === Command.SWITCH) switchTo(vcpu, named);
+    else unshare(cpu, named);
     finishOrder(cpu);
   }
   return true;
@@ -190,7 +195,13 @@ function handleOther(vcpu: Vcpu, exit: Exit): void {
     case Exit.WRMSR: handleWrmsr(vcpu); break;
     case Exit.RDMSR: handleRdmsr(vcpu); break;
     case Exit.XSETBV: handleXsetbv(vcpu); break;
-    case Exit.TIMER: tick(vcpu); break;
+    // On a shared processor these only end a turn, or begin one.
+    case Exit.TIMER: if (cpuOf(vcpu).tenant === null) tick(vcpu); break;
+    case Exit.INTERRUPT: case Exit.INTERRUPT_WINDOW: break;
+    case Exit.HALT: handleHalt(vcpu); break;
+    case Exit.MWAIT: handleMwait(vcpu); break;
+    case Exit.TASK_PRIORITY: handleTaskPriority(vcpu); break;
+    case Exit.MACHINE_CHECK: handleMachineCheck(vcpu); break;
     case Exit.INVD:
       writebackInvalidate();
       advance(vcpu);
@@ -219,6 +230,7 @@ export function handleRareExit(vcpu: Vcpu): Vcpu {
   // The guest repeats what it exited for, if it still has this processor then.
   if (hasOrder(cpu) && !isSignal(exit) && instanceOf(vcpu.instance).apicGuarded) obeyOrder(vcpu);
   else handleOther(vcpu, exit);
+  if (cpu.tenant !== null) return nextTurn(cpu, exit);
   let next = carried(cpu);
   while (waitsHere(cpu)) {
     waitForSignal(cpu);

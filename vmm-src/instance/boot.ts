@@ -3,13 +3,12 @@
  * given up. Everything is checked before anything changes; while it changes, the
  * first instance's other processors are held.
  */
-import { BootRequest, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
+import { BootRequest, EventType, InstanceState, MAX_CPUS, MAX_WEIGHT, ResourceKind, Result } from '../abi.ts';
 import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
 import { MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
-import { trapMsrRead, trapMsrWrite } from '#processor/bitmaps.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { showVirtualization } from '#processor/msrs.ts';
 import { resetHpet } from '../devices/hpet.ts';
@@ -22,14 +21,14 @@ import { resetUart } from '../devices/uart.ts';
 import { record } from '../events.ts';
 import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { readTsc } from '../machine/intrinsics.ts';
-import { IA32_APIC_BASE } from '../machine/msr.ts';
 import { PAGE_SIZE, SIZE_2M } from '../machine/registers.ts';
 import { LOW_END, cpuOwner, holdsMemory, moveMemory, setCpuOwner } from '../partition.ts';
 import { cancelRelease, knowFunctions } from './capture.ts';
 import { setLowBase } from './guest-memory.ts';
 import { checkGrants, grantFunctions, tablesForGrants } from './grant.ts';
 import { confineIoapic } from './ipi.ts';
-import { X2APIC_ICR, closePorts, guardApic, guardMsrs, guardSharedMsrs, instanceOf } from './instance.ts';
+import { closePorts, confineMsrs, guardApic, guardSharedMsrs, instanceOf } from './instance.ts';
+import { mayShare, share } from './share.ts';
 
 /** Kernel and initrd and a little to live on. */
 const MINIMUM_MEMORY: u64 = 0x4000000n;
@@ -39,7 +38,15 @@ export function otherInstance(instance: u32): u32 {
   return 3 - instance;
 }
 
+/** A share is of the processor that asks, which is all that the caller has or the one that it keeps. */
+function checkShare(request: BootRequest, self: Cpu): Result {
+  if (request.cpuMask !== 0n || request.shareMask !== 1n << u64(self.index)) return Result.CPU;
+  if (request.weight < 1 || request.weight > MAX_WEIGHT) return Result.CPU;
+  return mayShare() ? Result.OK : Result.CAPABILITY;
+}
+
 function checkCpus(request: BootRequest, parent: u32, self: Cpu): Result {
+  if (request.shareMask !== 0n) return checkShare(request, self);
   if (request.cpuMask === 0n || (request.cpuMask >> u64(MAX_CPUS)) !== 0n) return Result.CPU;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     if ((request.cpuMask >> u64(i) & 1n) === 0n) continue;
@@ -86,26 +93,30 @@ function resetShadows(): void {
   resetTick();
 }
 
+function hasWholeCpus(request: BootRequest): boolean {
+  return request.cpuMask !== 0n;
+}
+
 /** Moves the range and everything that hangs on it, or changes nothing; the other processors are held. */
 function partition(request: BootRequest, parent: u32, child: u32): Result {
   const moved = moveMemory(request.memoryBase, request.memorySize, parent, child);
   if (moved !== Result.OK) return moved;
   unmapRange(parent, request.memoryBase, request.memorySize);
-  guardApic(parent, true);
+  // Where the parent has all processors there are, it can interrupt nobody else.
+  guardApic(parent, hasWholeCpus(request));
   guardSharedMsrs(parent, true);
   resetShadows();
   buildMap(child, request.memoryBase, request.memorySize);
   closePorts(child);
-  guardMsrs(child);
+  confineMsrs(child);
   showVirtualization(child, false);
-  guardSharedMsrs(child, true);
-  trapMsrWrite(child, X2APIC_ICR, true);
-  trapMsrRead(child, IA32_APIC_BASE, true);
   const instance = instanceOf(child);
   instance.state = InstanceState.RUNNING;
   instance.holdsPlatform = false;
   instance.apicGuarded = true;
   instance.attached = false;
+  instance.paused = false;
+  instance.weight = request.weight;
   instance.startTick = readTsc();
   instance.stopTick = 0n;
   return Result.OK;
@@ -121,20 +132,27 @@ function unpartition(request: BootRequest, parent: u32, child: u32): void {
   instanceOf(child).state = InstanceState.NONE;
 }
 
+/** A virtual CPU that begins at the kernel's entry. */
+function newVcpu(child: u32, index: u32, start: KernelStart): Vcpu {
+  const vcpu = vcpuOf(child, index);
+  fillBytes(addressOf(vcpu), 0, u64(sizeOf<Vcpu>()));
+  vcpu.instance = child;
+  vcpu.index = index;
+  vcpu.start = StartKind.BOOT_64;
+  vcpu.startRip = start.entry;
+  vcpu.startRsi = start.params;
+  vcpu.startCr3 = start.cr3;
+  vcpu.startGdt = start.gdt;
+  return vcpu;
+}
+
 /** Starts the processors: the first one at the kernel's entry, the rest waiting for its SIPI. */
 function startCpus(request: BootRequest, child: u32, start: KernelStart): void {
   let first = true;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     if ((request.cpuMask >> u64(i) & 1n) === 0n) continue;
-    const vcpu = vcpuOf(child, i);
-    fillBytes(addressOf(vcpu), 0, u64(sizeOf<Vcpu>()));
-    vcpu.instance = child;
-    vcpu.index = i;
-    vcpu.start = first ? StartKind.BOOT_64 : StartKind.WAIT_FOR_SIPI;
-    vcpu.startRip = start.entry;
-    vcpu.startRsi = start.params;
-    vcpu.startCr3 = start.cr3;
-    vcpu.startGdt = start.gdt;
+    const vcpu = newVcpu(child, i, start);
+    if (!first) vcpu.start = StartKind.WAIT_FOR_SIPI;
     setCpuOwner(i, child);
     record(EventType.GRANTED, child, i, u64(ResourceKind.CPU), u64(i));
     orderSwitch(cpus[i], vcpu);
@@ -163,6 +181,7 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   if (prepared !== Result.OK) return prepared;
   record(EventType.GRANTED, child, self.index, u64(ResourceKind.MEMORY), request.memorySize);
   record(EventType.LAUNCHED, child, self.index, start.entry, 0n);
+  if (request.shareMask !== 0n) return share(vcpu, newVcpu(child, self.index, start));
   startCpus(request, child, start);
   holdOthers(self, parent);
   confineIoapic(vcpu);

@@ -94,6 +94,7 @@ export function prepare(step: u32): Result {
     const instance = instanceOf(FIRST);
     instance.state = InstanceState.RUNNING;
     instance.holdsPlatform = true;
+    instance.weight = 1;
     instance.startTick = readTsc();
     return Result.OK;
   }

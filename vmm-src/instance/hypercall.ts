@@ -6,7 +6,7 @@
 import {
   BootRequest, ConsoleHeader, Event, EventsHeader, HYPERCALL_ATTACH, HYPERCALL_BOOT, HYPERCALL_CONSOLE_READ,
   HYPERCALL_CONSOLE_WRITE, HYPERCALL_EVENTS, HYPERCALL_GIVE_BACK, HYPERCALL_RELEASE, HYPERCALL_RELEASE_BEGIN,
-  HYPERCALL_STATUS, HYPERCALL_STOP, HYPERCALL_TAKE, EventType, InstanceState, Result, Status,
+  HYPERCALL_PAUSE, HYPERCALL_STATUS, HYPERCALL_STOP, HYPERCALL_TAKE, HYPERCALL_WEIGHT, EventType, InstanceState, MAX_WEIGHT, Result, Status,
 } from '../abi.ts';
 import { RAX, RDI, RDX, RSI, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { lock, unlock } from '../cpu/kick.ts';
@@ -15,11 +15,13 @@ import { showVirtualization } from '#processor/msrs.ts';
 import { putInput, takeOutput } from '../devices/uart.ts';
 import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
+import { cpusOf } from '../partition.ts';
 import { boot } from './boot.ts';
 import { beginRelease, knowFunctions, mayRelease, release } from './capture.ts';
 import { type Mapped, guestToHost } from './guest-memory.ts';
 import { instanceOf, isInstance } from './instance.ts';
 import { raiseConsole } from './io.ts';
+import { review, weigh } from './share.ts';
 import { fillStatus } from './status.ts';
 import { giveBack, stopOther } from './stop.ts';
 import { takeEverything } from './take.ts';
@@ -91,7 +93,7 @@ function consoleWrite(vcpu: Vcpu): Result {
   const wanted: u32 = load32(buffer.at);
   const count: u32 = wanted < room ? wanted : room;
   header.count = putInput(buffer.at + u64(sizeOf<ConsoleHeader>()), count);
-  raiseConsole(wrapU32(vcpu.registers[RDX]));
+  raiseConsole(cpuOf(vcpu), wrapU32(vcpu.registers[RDX]));
   return Result.OK;
 }
 
@@ -112,6 +114,24 @@ function attach(vcpu: Vcpu): Result {
   return Result.OK;
 }
 
+/** Weights are chosen by the instance that holds the platform. */
+function setInstanceWeight(vcpu: Vcpu, number: u32, weight: u32): Result {
+  if (!instanceOf(vcpu.instance).holdsPlatform || !isInstance(number) || instanceOf(number).state !== InstanceState.RUNNING) return Result.INSTANCE;
+  if (weight < 1 || weight > MAX_WEIGHT) return Result.UNKNOWN;
+  instanceOf(number).weight = weight;
+  weigh();
+  return Result.OK;
+}
+
+/** Pauses an instance that has nothing but shares of processors, or lets it go on. */
+function pause(vcpu: Vcpu, number: u32, paused: u32): Result {
+  if (!isInstance(number) || number === vcpu.instance || instanceOf(number).state !== InstanceState.RUNNING) return Result.INSTANCE;
+  if (cpusOf(number) !== 0n) return Result.CPU;
+  instanceOf(number).paused = paused !== 0;
+  review(cpuOf(vcpu));
+  return Result.OK;
+}
+
 function dispatch(vcpu: Vcpu, number: u32): Result {
   const argument: u32 = wrapU32(vcpu.registers[RDX]);
   switch (number) {
@@ -125,6 +145,8 @@ function dispatch(vcpu: Vcpu, number: u32): Result {
     case HYPERCALL_STOP: return stopOther(vcpu, argument);
     case HYPERCALL_TAKE: return takeEverything(vcpu);
     case HYPERCALL_GIVE_BACK: return giveBack(vcpu, argument);
+    case HYPERCALL_WEIGHT: return setInstanceWeight(vcpu, argument, wrapU32(vcpu.registers[RDX] >> 32n));
+    case HYPERCALL_PAUSE: return pause(vcpu, argument, wrapU32(vcpu.registers[RDX] >> 32n));
     default: return Result.UNKNOWN;
   }
 }

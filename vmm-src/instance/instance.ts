@@ -6,13 +6,15 @@ import { InstanceState, MAX_INSTANCES, TRAPPED_IO, TRAPPED_MEMORY, TRAPPED_PROCE
 import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { bootInfo } from '../machine/region.ts';
 import {
-  IA32_APIC_BASE, IA32_BIOS_UPDT_TRIG, IA32_MTRR_DEF_TYPE, IA32_MTRR_FIX16K_80000,
-  IA32_MTRR_FIX4K_C0000, IA32_MTRR_FIX64K_00000, IA32_MTRR_PHYSBASE0, X2APIC_MSR_BASE,
+  IA32_APIC_BASE, IA32_BIOS_UPDT_TRIG, IA32_DEBUGCTL, IA32_EFER, IA32_FLUSH_CMD, IA32_FS_BASE, IA32_GS_BASE, IA32_MTRR_DEF_TYPE,
+  IA32_MTRR_FIX16K_80000, IA32_MTRR_FIX4K_C0000, IA32_MTRR_FIX64K_00000, IA32_MTRR_PHYSBASE0, IA32_PRED_CMD, IA32_SYSENTER_CS,
+  IA32_SYSENTER_EIP, IA32_SYSENTER_ESP, IA32_TSC_DEADLINE, X2APIC_MSR_BASE,
 } from '../machine/msr.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
 import { mapIdentical, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
-import { trapAllPorts, trapMsrWrite, trapPorts } from '#processor/bitmaps.ts';
+import { passContextMsrs } from '../cpu/context.ts';
+import { resetMsrs, trapAllMsrWrites, trapAllPorts, trapMsrRead, trapMsrWrite, trapPorts } from '#processor/bitmaps.ts';
 import { guardVendorMsrs, guardVirtualizationMsrs, isVendorMsr } from '#processor/msrs.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
@@ -28,13 +30,18 @@ export class Instance extends Struct {
   apicGuarded: boolean;
   /** Its module has made itself known. */
   attached: boolean;
-  padding: u8;
+  /** It gets no turns on the processors that it shares with their holder. */
+  paused: boolean;
+  /** Of its turns on shared processors, relative to the other's. */
+  weight: u32;
+  padding: u32;
   startTick: u64;
   stopTick: u64;
 }
 const instances: FixedArray<Instance, 2> = zeroed();
 
 export const X2APIC_ICR: u32 = X2APIC_MSR_BASE + 0x30;
+const X2APIC_MSRS: u32 = 64;
 const VARIABLE_MTRR_MSRS: u32 = 32;
 const FIXED_4K_MTRRS: u32 = 8;
 
@@ -115,6 +122,39 @@ export function guardApic(instance: u32, guard: boolean): void {
   mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, look ? MAP_READ | MAP_EXECUTE : MAP_ALL);
   if (instanceOf(instance).holdsPlatform) mapIdentical(instance, ioapicBase(), PAGE_SIZE, guard ? MAP_READ | MAP_EXECUTE : MAP_ALL);
   trapMsrWrite(instance, X2APIC_ICR, look);
+}
+
+/** What a virtual CPU writes without an exit though its processor is shared: it is in the VMCS or VMCB, or a command without state. */
+const OWN_MSRS: FixedArray<u32, 9> = [
+  IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP, IA32_DEBUGCTL, IA32_EFER, IA32_FS_BASE, IA32_GS_BASE, IA32_PRED_CMD, IA32_FLUSH_CMD,
+];
+
+/**
+ * An instance that holds no local APIC, but a share of a processor: every access to
+ * the APIC exits, and every write of an MSR that is not switched with its virtual CPU.
+ */
+export function virtualizeApic(instance: u32): void {
+  unmapRange(instance, APIC_DEFAULT_BASE, PAGE_SIZE);
+  trapAllMsrWrites(instance);
+  for (let i: u32 = 0; i < OWN_MSRS.length; i++) trapMsrWrite(instance, OWN_MSRS[i], false);
+  passContextMsrs(instance);
+  trapMsrRead(instance, IA32_TSC_DEADLINE, true);
+  for (let i: u32 = 0; i < X2APIC_MSRS; i++) trapMsrRead(instance, X2APIC_MSR_BASE + i, true);
+}
+
+/** MSRs of an instance that does not hold the platform: what it writes to its local APIC is looked at. */
+export function confineMsrs(instance: u32): void {
+  resetMsrs(instance);
+  guardMsrs(instance);
+  guardSharedMsrs(instance, true);
+  trapMsrWrite(instance, X2APIC_ICR, true);
+  trapMsrRead(instance, IA32_APIC_BASE, true);
+}
+
+/** Undoes virtualizeApic, for an instance that is given the real local APIC. */
+export function ownApic(instance: u32): void {
+  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, MAP_READ | MAP_EXECUTE);
+  confineMsrs(instance);
 }
 
 /** What an instance still exits for: TRAPPED_* bits. */

@@ -1,6 +1,6 @@
 /** I/O instruction exits. */
 import { StopReason } from '../abi.ts';
-import { RAX, Vcpu } from '../cpu/cpu.ts';
+import { Cpu, RAX, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { IoExit } from '../cpu/exit.ts';
 import { lock, unlock } from '../cpu/kick.ts';
 import { readIoExit } from '#processor/exits.ts';
@@ -14,10 +14,13 @@ import { portRead, portWrite } from '../machine/ports.ts';
 import { instanceOf, runningInstances } from './instance.ts';
 import { raiseEntry } from './ipi.ts';
 import { stopSelf } from './stop.ts';
+import { raiseVirtual } from './tenant-apic.ts';
 
-/** Raises an instance's console interrupt, if the line is up. */
-export function raiseConsole(instance: u32): void {
-  if (uartInterrupt()) raiseEntry(instance, ioapicEntry(UART_IRQ));
+/** Raises an instance's console interrupt, if the line is up; `self` is the processor that runs this. */
+export function raiseConsole(self: Cpu, instance: u32): void {
+  if (!uartInterrupt()) return;
+  raiseEntry(instance, ioapicEntry(UART_IRQ));
+  raiseVirtual(self, instance, ioapicEntry(UART_IRQ));
 }
 
 function portIn(vcpu: Vcpu, port: u16, size: u32): void {
@@ -35,7 +38,7 @@ function portOut(vcpu: Vcpu, port: u16, size: u32): void {
     advance(vcpu);
     if (event === PortEvent.POWEROFF) stopSelf(vcpu, StopReason.POWEROFF);
     else if (event === PortEvent.RESET) stopSelf(vcpu, StopReason.RESET);
-    else if (port >= COM1 && port < COM1 + wrapU16(UART_PORTS)) raiseConsole(vcpu.instance);
+    else if (port >= COM1 && port < COM1 + wrapU16(UART_PORTS)) raiseConsole(cpuOf(vcpu), vcpu.instance);
     return;
   }
   const alone = runningInstances() < 2;

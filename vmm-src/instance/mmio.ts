@@ -4,7 +4,7 @@
  * and recorded: reads give ones, writes are lost, as on a bus where nobody answers.
  */
 import { EventType, StopReason } from '../abi.ts';
-import { Vcpu, cpuOf } from '../cpu/cpu.ts';
+import { Vcpu, cpuOf, isTenant } from '../cpu/cpu.ts';
 import { isBeyondIdentity, mapIdentical, mapTablesFree } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
 import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '#processor/guest.ts';
@@ -24,6 +24,7 @@ import { fetchInstruction } from './guest-memory.ts';
 import { instanceOf } from './instance.ts';
 import { writeGuardedApic, writeGuardedIoapic } from './ipi.ts';
 import { stopSelf } from './stop.ts';
+import { readTenantApic, writeTenantApic } from './tenant-apic.ts';
 
 /** Tables that device memory mapped on demand leaves for launches and hand-overs. */
 const TABLES_RESERVED: u32 = 40;
@@ -40,6 +41,7 @@ function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
   if (isEcam(address)) return readEcam(vcpu.instance, !shadowed, address, size);
   if (shadowed && isPage(address, ioapicBase())) return u64(ioapicRead(wrapU32(address & 0xffn)));
   if (isPage(address, ioapicBase())) return u64(load32(u64(address)));
+  if (isPage(address, APIC_DEFAULT_BASE) && isTenant(vcpu)) return readTenantApic(vcpu, wrapU32(address & PAGE_OFFSET), size);
   if (isPage(address, APIC_DEFAULT_BASE)) return u64(readApic(wrapU32(address & 0xff0n)));
   if (shadowed && isPage(address, platform.hpet)) return hpetRead(wrapU32(address & PAGE_OFFSET), size);
   return truncateTo(ALL_ONES, size);
@@ -53,6 +55,7 @@ function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void 
     ioapicWrite(offset & 0xff, wrapU32(value));
     updateTick(vcpu);
   } else if (isPage(address, ioapicBase())) writeGuardedIoapic(vcpu, offset & 0xff, wrapU32(value));
+  else if (isPage(address, APIC_DEFAULT_BASE) && isTenant(vcpu)) writeTenantApic(vcpu, offset, size, wrapU32(value));
   else if (isPage(address, APIC_DEFAULT_BASE)) writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
   else if (shadowed && isPage(address, platform.hpet) && !isCounter(offset)) hpetWrite(offset, size, value);
 }

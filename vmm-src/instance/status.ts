@@ -3,8 +3,9 @@ import { ABI_VERSION, EXIT_COUNTERS, InstanceStatus, MAX_CPUS, MAX_INSTANCES, St
 import { Vcpu, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { readTsc } from '../machine/intrinsics.ts';
 import { bootInfo } from '../machine/region.ts';
-import { cpuOwner, cpusOf, listFunctions, listMemory } from '../partition.ts';
+import { FREE, cpuOwner, cpuTenant, cpusOf, listFunctions, listMemory } from '../partition.ts';
 import { instanceOf, stillTrapped } from './instance.ts';
+import { scheduleOf } from './share.ts';
 
 function exitsOf(instance: u32, cpu: u32): u64 {
   let total: u64 = 0n;
@@ -13,10 +14,25 @@ function exitsOf(instance: u32, cpu: u32): u64 {
   return total;
 }
 
+/** On which processors it has turns as a tenant, and what it has had of turns, as tenant or holder. */
+function fillShares(out: InstanceStatus, number: u32): void {
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const isTenant = cpuTenant(i) === number;
+    if (isTenant) out.shareMask |= 1n << u64(i);
+    if (!isTenant && (cpuOwner(i) !== number || cpuTenant(i) === FREE)) continue;
+    const account = scheduleOf(i).accounts[isTenant ? 1 : 0];
+    out.ran += account.ran;
+    if (account.worstWait > out.worstWait) out.worstWait = account.worstWait;
+  }
+}
+
 function fillInstance(out: InstanceStatus, number: u32): void {
   const instance = instanceOf(number);
   out.state = instance.state;
   out.cpuMask = cpusOf(number);
+  out.weight = instance.weight;
+  out.paused = instance.paused ? 1 : 0;
+  fillShares(out, number);
   out.startTick = instance.startTick;
   out.stopTick = instance.stopTick;
   out.rangeCount = listMemory(number, out.range);

@@ -3,8 +3,8 @@
  * processors wait in the VMM, reset and with empty local APICs.
  */
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, StopReason } from '../abi.ts';
-import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
-import { holdOthers, letGo, lock, orderSwitch, unlock } from '../cpu/kick.ts';
+import { Cpu, StartKind, Vcpu, carries, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
+import { holdOthers, letGo, lock, orderSwitch, orderUnshare, unlock } from '../cpu/kick.ts';
 import { markBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
 import { mapIdentical, resetMap } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
@@ -14,11 +14,12 @@ import { startVcpu } from '#processor/start.ts';
 import { record } from '../events.ts';
 import { KEYBOARD_COMMAND, KEYBOARD_RESET, RESET_CONTROL, RESET_CPU } from '../devices/legacy.ts';
 import { haltForever, portOut8, readTsc } from '../machine/intrinsics.ts';
-import { FREE, amountOf, cpuOwner, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
+import { FREE, amountOf, cpuOwner, cpuTenant, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
 import { otherInstance } from './boot.ts';
 import { quietFunctions, returnWindows } from './grant.ts';
 import { setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, instanceOf, runningInstances } from './instance.ts';
+import { unshare } from './share.ts';
 
 /**
  * This processor carries `vcpu` from its start on, with an empty local APIC. The one
@@ -34,15 +35,21 @@ export function switchTo(from: Vcpu, vcpu: Vcpu): void {
   assert(startVcpu(vcpu, cpu));
 }
 
-/** Ends an instance (not the caller's); its processors go through SWITCH into a wait that only the VMM ends. */
+/**
+ * Ends an instance on every processor but this one: those of its own go through
+ * SWITCH into a wait that only the VMM ends, those that it shares are the other one's.
+ */
 function parkOthers(self: Cpu, number: u32): void {
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     const cpu = cpus[i];
     const vcpu = cpu.vcpu;
-    if (i === self.index || cpuOwner(i) !== number || vcpu === null || cpu.state === CpuState.PARKED) continue;
-    vcpu.start = StartKind.WAIT_FOR_SIPI;
-    orderSwitch(cpu, vcpu);
-    cpu.state = CpuState.PARKED;
+    if (i === self.index || vcpu === null || cpu.state === CpuState.PARKED) continue;
+    if (cpu.tenant !== null && carries(cpu, number)) orderUnshare(cpu, vcpuOf(number, i));
+    else if (cpuOwner(i) === number) {
+      vcpu.start = StartKind.WAIT_FOR_SIPI;
+      orderSwitch(cpu, vcpu);
+      cpu.state = CpuState.PARKED;
+    }
   }
 }
 
@@ -70,9 +77,12 @@ export function stopSelf(vcpu: Vcpu, reason: StopReason): void {
   const cpu = cpuOf(vcpu);
   parkOthers(cpu, vcpu.instance);
   markStopped(vcpu.instance, cpu.index, reason);
-  vcpu.start = StartKind.WAIT_FOR_SIPI;
-  switchTo(vcpu, vcpu);
-  cpu.state = CpuState.PARKED;
+  if (cpu.tenant !== null) unshare(cpu, vcpu);
+  else {
+    vcpu.start = StartKind.WAIT_FOR_SIPI;
+    switchTo(vcpu, vcpu);
+    cpu.state = CpuState.PARKED;
+  }
   unlock();
 }
 
@@ -84,6 +94,7 @@ export function stopOther(vcpu: Vcpu, number: u32): Result {
   if (instanceOf(number).holdsPlatform) return Result.INSTANCE;
   const cpu = cpuOf(vcpu);
   parkOthers(cpu, number);
+  if (cpuTenant(cpu.index) === number) unshare(cpu, vcpuOf(number, cpu.index));
   markStopped(number, cpu.index, StopReason.KILLED);
   return Result.OK;
 }

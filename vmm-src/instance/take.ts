@@ -4,7 +4,7 @@
  * from then on it reaches the whole machine, as the first instance did.
  */
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
-import { Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
+import { Vcpu, cpuOf, cpus, isTenant, vcpuOf } from '../cpu/cpu.ts';
 import { exposeLogicalId, holdOthers, letGo } from '../cpu/kick.ts';
 import { mapIdentity, resetMap } from '../cpu/memory-map.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
@@ -62,6 +62,8 @@ export function takeEverything(vcpu: Vcpu): Result {
   if (instanceOf(self).holdsPlatform) return Result.OK;
   if (instanceOf(other).state !== InstanceState.STOPPED) return Result.INSTANCE;
   const cpu = cpuOf(vcpu);
+  // It has still to leave an interrupt handler before its local APIC is the real one.
+  if (isTenant(vcpu)) return Result.BUSY;
   exposeLogicalIds(vcpu);
   holdOthers(cpu, self);
   recordGrants(self, cpu.index);

@@ -41,6 +41,31 @@ US_INLINE void xsetbv(uint32_t index, uint64_t value)
 	__asm__ volatile("xsetbv" : : "c"(index), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
 }
 
+US_INLINE uint64_t xgetbv(uint32_t index)
+{
+	uint32_t a, d;
+	__asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(index));
+	return a | (uint64_t)d << 32;
+}
+
+US_INLINE void xsave(uint64_t area, uint64_t components, bool supervisor)
+{
+	uint32_t a = (uint32_t)components, d = (uint32_t)(components >> 32);
+	if (supervisor)
+		__asm__ volatile("xsaves64 (%0)" : : "r"(area), "a"(a), "d"(d) : "memory");
+	else
+		__asm__ volatile("xsave64 (%0)" : : "r"(area), "a"(a), "d"(d) : "memory");
+}
+
+US_INLINE void xrstor(uint64_t area, uint64_t components, bool supervisor)
+{
+	uint32_t a = (uint32_t)components, d = (uint32_t)(components >> 32);
+	if (supervisor)
+		__asm__ volatile("xrstors64 (%0)" : : "r"(area), "a"(a), "d"(d) : "memory");
+	else
+		__asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(a), "d"(d) : "memory");
+}
+
 #define US_CONTROL_REGISTER(name, reg) \
 	US_INLINE uint64_t read##name(void) { uint64_t v; __asm__ volatile("mov %%" reg ", %0" : "=r"(v) : : "memory"); return v; } \
 	US_INLINE void write##name(uint64_t v) { __asm__ volatile("mov %0, %%" reg : : "r"(v) : "memory"); }
@@ -50,6 +75,27 @@ US_CONTROL_REGISTER(Cr4, "cr4")
 US_CONTROL_REGISTER(Cr2, "cr2")
 US_CONTROL_REGISTER(Dr6, "db6")
 US_CONTROL_REGISTER(Dr7, "db7")
+US_CONTROL_REGISTER(Dr0, "db0")
+US_CONTROL_REGISTER(Dr1, "db1")
+US_CONTROL_REGISTER(Dr2, "db2")
+US_CONTROL_REGISTER(Dr3, "db3")
+
+US_INLINE uint64_t readBreakpoint(uint32_t number)
+{
+	return number == 0 ? readDr0() : number == 1 ? readDr1() : number == 2 ? readDr2() : readDr3();
+}
+
+US_INLINE void writeBreakpoint(uint32_t number, uint64_t value)
+{
+	if (number == 0)
+		writeDr0(value);
+	else if (number == 1)
+		writeDr1(value);
+	else if (number == 2)
+		writeDr2(value);
+	else
+		writeDr3(value);
+}
 
 US_INLINE void storeGdt(struct TableRegister *out) { __asm__ volatile("sgdt %0" : "=m"(*(uint8_t(*)[10])(void *)out)); }
 US_INLINE void storeIdt(struct TableRegister *out) { __asm__ volatile("sidt %0" : "=m"(*(uint8_t(*)[10])(void *)out)); }

@@ -15,6 +15,7 @@ export declare function cpuid(leaf: u32, subleaf: u32, out: CpuidResult): void;
 export declare function readTsc(): u64;
 export declare function readMsr(index: u32): u64;
 export declare function writeMsr(index: u32, value: u64): void;
+export declare function xgetbv(index: u32): u64;
 export declare function xsetbv(index: u32, value: u64): void;
 
 export declare function readCr0(): u64;
@@ -26,6 +27,9 @@ export declare function writeCr4(value: u64): void;
 export declare function writeCr2(value: u64): void;
 export declare function readDr6(): u64;
 export declare function writeDr6(value: u64): void;
+/** DR0 to DR3, by number. */
+export declare function readBreakpoint(number: u32): u64;
+export declare function writeBreakpoint(number: u32, value: u64): void;
 export declare function readDr7(): u64;
 export declare function writeDr7(value: u64): void;
 
@@ -75,6 +79,9 @@ export declare function writebackInvalidate(): void;
 export declare function pause(): void;
 /** Interrupts on for a few instructions, then off: whatever is pending goes through the VMM's own IDT. */
 export declare function acceptInterrupts(): void;
+/** XSAVE and XRSTOR of the `components`, in the standard format; with `supervisor` their compacted twins XSAVES and XRSTORS. 64-byte aligned. */
+export declare function xsave(area: HostVirtual, components: u64, supervisor: boolean): void;
+export declare function xrstor(area: HostVirtual, components: u64, supervisor: boolean): void;
 /** FPU and vector registers and XCR0 as after RESET, so that one instance's values do not show in another. */
 export declare function clearVectorState(): void;
 /** Never returns. */

@@ -23,6 +23,7 @@ export const CR4_OSXSAVE: u64 = 0x40000n;
 
 export const RFLAGS_RESERVED1: u64 = 2n;
 export const RFLAGS_TF: u64 = 0x100n;
+export const RFLAGS_IF: u64 = 0x200n;
 
 /** DR6 (SDM Vol. 3B, 18.2.3). */
 export const DR6_RESET: u64 = 0xffff0ff0n;
@@ -40,9 +41,12 @@ export const VECTOR_DB: u32 = 1;
 export const VECTOR_NMI: u32 = 2;
 export const VECTOR_UD: u32 = 6;
 export const VECTOR_GP: u32 = 13;
+export const VECTOR_MC: u32 = 18;
 
 /** CPUID leaf 1 ECX (SDM Vol. 2A). */
 export const CPUID_1_ECX_VMX: u32 = 0x20;
+export const CPUID_1_ECX_X2APIC: u32 = 0x200000;
+export const CPUID_1_ECX_TSC_DEADLINE: u32 = 0x1000000;
 export const CPUID_1_ECX_OSXSAVE: u32 = 0x8000000;
 /** CPUID leaf 7 ECX. */
 export const CPUID_7_ECX_OSPKE: u32 = 0x10;

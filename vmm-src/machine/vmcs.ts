@@ -89,6 +89,9 @@ export enum Vmcs {
   GUEST_PENDING_DEBUG = 0x6822,
   GUEST_SYSENTER_ESP = 0x6824,
   GUEST_SYSENTER_EIP = 0x6826,
+  GUEST_S_CET = 0x6828,
+  GUEST_SSP = 0x682a,
+  GUEST_INTERRUPT_SSP_TABLE = 0x682c,
   HOST_CR0 = 0x6c00,
   HOST_CR3 = 0x6c02,
   HOST_CR4 = 0x6c04,
@@ -113,8 +116,11 @@ export enum ExitReason {
   TRIPLE_FAULT = 2,
   INIT = 3,
   SIPI = 4,
+  INTERRUPT_WINDOW = 7,
+  NMI_WINDOW = 8,
   CPUID = 10,
   GETSEC = 11,
+  HLT = 12,
   INVD = 13,
   VMCALL = 18,
   VMCLEAR = 19,
@@ -123,6 +129,7 @@ export enum ExitReason {
   IO = 30,
   RDMSR = 31,
   WRMSR = 32,
+  MWAIT = 36,
   MONITOR_TRAP_FLAG = 37,
   EPT_VIOLATION = 48,
   EPT_MISCONFIGURATION = 49,
@@ -135,9 +142,18 @@ export const EXIT_REASON_BASIC: u64 = 0xffffn;
 export const EXIT_REASON_ENTRY_FAILURE: u64 = 0x80000000n;
 
 /** Pin-based controls (SDM Vol. 3C, 26.6.1). */
+export const PIN_EXTERNAL_INTERRUPT: u32 = 0x1;
+export const PIN_NMI: u32 = 0x8;
+export const PIN_VIRTUAL_NMIS: u32 = 0x20;
 export const PIN_PREEMPTION_TIMER: u32 = 0x40;
 
 /** Primary processor-based controls (26.6.2). */
+export const PROCESSOR_INTERRUPT_WINDOW: u32 = 0x4;
+export const PROCESSOR_HLT: u32 = 0x80;
+export const PROCESSOR_MWAIT: u32 = 0x400;
+export const PROCESSOR_CR8_LOAD: u32 = 0x80000;
+export const PROCESSOR_CR8_STORE: u32 = 0x100000;
+export const PROCESSOR_NMI_WINDOW: u32 = 0x400000;
 export const PROCESSOR_USE_IO_BITMAPS: u32 = 0x2000000;
 export const PROCESSOR_MONITOR_TRAP_FLAG: u32 = 0x8000000;
 export const PROCESSOR_USE_MSR_BITMAPS: u32 = 0x10000000;
@@ -157,21 +173,28 @@ export const EXIT_SAVE_DEBUG: u32 = 0x4;
 export const EXIT_HOST_64_BIT: u32 = 0x200;
 export const EXIT_SAVE_EFER: u32 = 0x100000;
 export const EXIT_LOAD_EFER: u32 = 0x200000;
+export const EXIT_SAVE_PREEMPTION_TIMER: u32 = 0x400000;
 /** VM-entry controls (26.8.1). */
 export const ENTRY_LOAD_DEBUG: u32 = 0x4;
 export const ENTRY_IA32E_GUEST: u32 = 0x200;
 export const ENTRY_LOAD_EFER: u32 = 0x8000;
+export const ENTRY_LOAD_CET: u32 = 0x100000;
 
 /** Guest activity and interruptibility (26.4.2). */
 export const ACTIVITY_ACTIVE: u64 = 0n;
+export const ACTIVITY_HLT: u64 = 1n;
 export const ACTIVITY_WAIT_FOR_SIPI: u64 = 3n;
 export const BLOCKING_BY_STI_OR_MOV_SS: u64 = 3n;
+export const BLOCKING_BY_NMI: u64 = 8n;
 /** Pending debug exceptions: a breakpoint that DR7 enables, a single step. */
 export const PENDING_DEBUG_ENABLED: u64 = 0x1000n;
 export const PENDING_DEBUG_BS: u64 = 0x4000n;
 
 /** VM-entry interruption information (26.8.3). */
 export const INTERRUPTION_VALID: u32 = 0x80000000;
+export const INTERRUPTION_TYPE_EXTERNAL: u32 = 0;
+export const INTERRUPTION_TYPE: u32 = 0x700;
+export const INTERRUPTION_VECTOR: u32 = 0xff;
 export const INTERRUPTION_TYPE_NMI: u32 = 0x200;
 export const INTERRUPTION_TYPE_EXCEPTION: u32 = 0x300;
 export const INTERRUPTION_DELIVER_CODE: u32 = 0x800;

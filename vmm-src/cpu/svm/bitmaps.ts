@@ -35,6 +35,19 @@ export function trapAllPorts(instance: u32, trap: boolean): void {
   fillBytes(addressOf(ioPermissions[instance - 1]), trap ? 0xff : 0, 12288n);
 }
 
+/** Lets every MSR of the map's ranges pass. */
+export function resetMsrs(instance: u32): void {
+  fillBytes(addressOf(msrPermissions[instance - 1]), 0, 8192n);
+}
+
+const ALL_WRITES: u8 = 0xaa;
+
+/** Makes writes of every MSR exit. */
+export function trapAllMsrWrites(instance: u32): void {
+  const map = msrPermissions[instance - 1];
+  for (let i: u32 = 0; i < map.length; i++) map[i] |= ALL_WRITES;
+}
+
 function setMsrBit(instance: u32, index: u32, which: u32, trap: boolean): void {
   const offset: u32 = index >= AMD_BASE ? AMD_OFFSET : index >= HIGH_BASE ? HIGH_OFFSET : 0;
   const number: u32 = 2 * (index & 0x1fff) + which;

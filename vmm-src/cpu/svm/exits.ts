@@ -3,7 +3,7 @@ import {
   ExitCode, IO_INFO_IN, IO_INFO_SIZE_SHIFT, IO_INFO_STRING, MSR_INFO_WRITE,
 } from '../../machine/vmcb.ts';
 import { EXIT_MASK, Vcpu, cpuOf } from '../cpu.ts';
-import { Exit, IoExit } from '../exit.ts';
+import { Exit, IoExit, TaskPriorityExit } from '../exit.ts';
 import { deliverPendingNmi, endNmi, injectNmi, reinjectInterrupted } from './guest.ts';
 import { acceptNmi } from './interrupts.ts';
 import { noteNmi } from './signal.ts';
@@ -83,6 +83,11 @@ export function sipiVector(vcpu: Vcpu): u64 {
 /** Where a MEMORY exit touched. */
 export function touchedAddress(vcpu: Vcpu): GuestPhysical {
   return vmcbOf(vcpu).exitInfo2;
+}
+
+/** What a TASK_PRIORITY exit is. */
+export function readTaskPriorityExit(_vcpu: Vcpu, out: TaskPriorityExit): void {
+  out.isWrite = false;
 }
 
 /** What an IO exit is. */

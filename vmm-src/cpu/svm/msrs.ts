@@ -2,7 +2,8 @@
 import { Vcpu, RAX, RDX } from '../cpu.ts';
 import { CpuidResult, cpuid } from '../../machine/intrinsics.ts';
 import {
-  EFER_AUTOMATIC_IBRS, EFER_FFXSR, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, EFER_SVME, EFER_TCE, IA32_EFER, VM_CR, VM_HSAVE_PA,
+  EFER_AUTOMATIC_IBRS, EFER_FFXSR, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, EFER_SVME, EFER_TCE, IA32_CSTAR, IA32_EFER, IA32_FMASK, IA32_KERNEL_GS_BASE,
+  IA32_LSTAR, IA32_PAT, IA32_SPEC_CTRL, IA32_STAR, VM_CR, VM_HSAVE_PA,
 } from '../../machine/msr.ts';
 import { CR0_PG } from '../../machine/registers.ts';
 import { trapMsrRead, trapMsrWrite } from './bitmaps.ts';
@@ -45,6 +46,14 @@ export function guardVirtualizationMsrs(instance: u32): void {
 /** Guards what reaches beyond the instance, or not. */
 export function guardVendorMsrs(instance: u32, guard: boolean): void {
   for (let i: u32 = 0; i < NODE_MSRS.length; i++) trapMsrWrite(instance, NODE_MSRS[i], guard);
+}
+
+/** What VMSAVE and VMRUN save. */
+const PROCESSOR_MSRS: FixedArray<u32, 7> = [IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK, IA32_KERNEL_GS_BASE, IA32_PAT, IA32_SPEC_CTRL];
+
+/** Lets an instance write what is in its VMCB. */
+export function passProcessorMsrs(instance: u32): void {
+  for (let i: u32 = 0; i < PROCESSOR_MSRS.length; i++) trapMsrWrite(instance, PROCESSOR_MSRS[i], false);
 }
 
 /** Whether guardVendorMsrs guards an MSR. */

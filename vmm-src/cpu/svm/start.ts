@@ -108,16 +108,22 @@ function setBoot64(vcpu: Vcpu): void {
   vmcb.tlbControl = TLB_CONTROL_FLUSH_ALL;
 }
 
-/** Makes this processor carry another virtual CPU, from its start; the caller has retired the one before. */
-export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
+/** Gives a virtual CPU a VMCB for this processor, in the state of its start. */
+export function buildVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
   vcpu.cpu = cpu;
   vcpu.stackTop = stackTop(cpu.index);
+  if (vcpu.start === StartKind.BOOT_64) setBoot64(vcpu);
+  else resetAfterInit(vcpu);
+  return true;
+}
+
+/** Makes this processor carry another virtual CPU, from its start; the caller has retired the one before. */
+export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
   cpu.vcpu = vcpu;
+  if (!buildVcpu(vcpu, cpu)) return false;
   clearVectorState();
-  if (vcpu.start === StartKind.BOOT_64) {
-    setBoot64(vcpu);
-    cpu.state = CpuState.RUNNING;
-  } else waitForSipi(vcpu, cpu);
+  if (vcpu.start === StartKind.BOOT_64) cpu.state = CpuState.RUNNING;
+  else waitForSipi(vcpu, cpu);
   loadRest(vcpu);
   return true;
 }

@@ -36,6 +36,16 @@ export function trapAllPorts(instance: u32, trap: boolean): void {
   fillBytes(addressOf(ioBitmaps[instance - 1]), trap ? 0xff : 0, 8192n);
 }
 
+/** Lets every MSR of the bitmap's ranges pass. */
+export function resetMsrs(instance: u32): void {
+  fillBytes(addressOf(msrBitmaps[instance - 1]), 0, 4096n);
+}
+
+/** Makes writes of every MSR exit. */
+export function trapAllMsrWrites(instance: u32): void {
+  fillBytes(addressOf(msrBitmaps[instance - 1]) + u64(MSR_WRITE_OFFSET), 0xff, 2048n);
+}
+
 function setMsrBit(instance: u32, index: u32, offset: u32, trap: boolean): void {
   const low: u32 = index & 0x1fff;
   const half: u32 = index >= MSR_HIGH_BASE ? MSR_HIGH_OFFSET : 0;

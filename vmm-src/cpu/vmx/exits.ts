@@ -1,8 +1,8 @@
 /** VM exits as VT-x tells them, put into the terms of cpu/exit.ts. */
 import { vmread } from '../../machine/intrinsics.ts';
-import { EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, Vmcs } from '../../machine/vmcs.ts';
-import { EXIT_MASK, Vcpu } from '../cpu.ts';
-import { Exit, IoExit } from '../exit.ts';
+import { EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, INTERRUPTION_TYPE, INTERRUPTION_TYPE_NMI, Vmcs } from '../../machine/vmcs.ts';
+import { EXIT_MASK, Vcpu, cpuOf } from '../cpu.ts';
+import { Exit, IoExit, TaskPriorityExit } from '../exit.ts';
 import { advance, deliverPendingNmi, guestRegister, injectGp, reinjectInterrupted, writeGuestCr0, writeGuestCr4 } from './guest.ts';
 
 /** Qualification of an I/O instruction (SDM Vol. 3D, table 28-5): size - 1 in bits 0-2, direction in 3, string in 4, port in 16-31. */
@@ -16,6 +16,30 @@ export function isCpuidExit(vcpu: Vcpu): boolean {
   vcpu.exits[reason & EXIT_MASK]++;
   vcpu.launched = 1;
   return reason === ExitReason.CPUID;
+}
+
+/** MOV to CR8 in the qualification's low bits, access type in 4 and 5 (SDM Vol. 3D, table 28-3). */
+const MOV_TO_CR8: u32 = 8;
+const MOV_FROM_CR8: u32 = 0x18;
+
+function isTaskPriority(): boolean {
+  const what: u32 = wrapU32(vmread(Vmcs.EXIT_QUALIFICATION)) & 0x3f;
+  return what === MOV_TO_CR8 || what === MOV_FROM_CR8;
+}
+
+/** What a TASK_PRIORITY exit is. */
+export function readTaskPriorityExit(_vcpu: Vcpu, out: TaskPriorityExit): void {
+  const qualification = vmread(Vmcs.EXIT_QUALIFICATION);
+  out.register = wrapU32(qualification >> 8n) & 15;
+  out.isWrite = (wrapU32(qualification) & 0x3f) === MOV_TO_CR8;
+}
+
+/** Only a tenant exits for these: an NMI is its holder's, and handed to that with the next entry. */
+function takeException(vcpu: Vcpu): Exit {
+  const info = wrapU32(vmread(Vmcs.EXIT_INTERRUPTION_INFO));
+  if ((info & INTERRUPTION_TYPE) !== INTERRUPTION_TYPE_NMI) return Exit.MACHINE_CHECK;
+  atomicAdd(cpuOf(vcpu).nmiCount, 1);
+  return Exit.DONE;
 }
 
 /** CR0 and CR4 exit only when the guest changes a bit that VMX holds (SDM Vol. 3D, table 28-3). */
@@ -37,9 +61,12 @@ export function takeExit(vcpu: Vcpu): Exit {
   reinjectInterrupted();
   const reason: u32 = wrapU32(full & EXIT_REASON_BASIC);
   switch (reason) {
+    case ExitReason.EXCEPTION_OR_NMI: return takeException(vcpu);
     case ExitReason.CR_ACCESS:
+      if (isTaskPriority()) return Exit.TASK_PRIORITY;
       handleCrAccess(vcpu);
       return Exit.DONE;
+    case ExitReason.NMI_WINDOW: return Exit.DONE;
     case ExitReason.MONITOR_TRAP_FLAG:
       deliverPendingNmi(vcpu);
       return Exit.DONE;
@@ -50,7 +77,8 @@ export function takeExit(vcpu: Vcpu): Exit {
       return Exit.UNDEFINED;
     case ExitReason.TRIPLE_FAULT: case ExitReason.INIT: case ExitReason.SIPI: case ExitReason.INVD: case ExitReason.VMCALL:
     case ExitReason.IO: case ExitReason.RDMSR: case ExitReason.WRMSR: case ExitReason.EPT_VIOLATION:
-    case ExitReason.PREEMPTION_TIMER: case ExitReason.XSETBV:
+    case ExitReason.PREEMPTION_TIMER: case ExitReason.XSETBV: case ExitReason.EXTERNAL_INTERRUPT: case ExitReason.INTERRUPT_WINDOW:
+    case ExitReason.HLT: case ExitReason.MWAIT:
       return reason as Exit;
     default: return Exit.UNKNOWN;
   }

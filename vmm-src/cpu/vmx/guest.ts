@@ -16,7 +16,9 @@ import {
   INTERRUPTION_TYPE_NMI, INTERRUPTION_VALID, PENDING_DEBUG_BS, PENDING_DEBUG_ENABLED, PROCESSOR_MONITOR_TRAP_FLAG,
   RIGHTS_LONG_MODE, Vmcs,
 } from '../../machine/vmcs.ts';
+import { carry } from '../context.ts';
 import { mapPointer } from '../memory-map.ts';
+import { setTurnTimer } from './share.ts';
 import { vpidOf } from './vcpu.ts';
 
 export function guestRip(_vcpu: Vcpu): u64 {
@@ -130,11 +132,26 @@ function injectPendingTrap(): boolean {
  * waits for the next entry, or STI or MOV SS blocks it, it follows one instruction
  * boundary later; and so it does behind a debug exception, which an entry that
  * injects an NMI would drop.
- * Called by the exit stub with every VM entry that finds Cpu.nmiCount set.
+ * It is the holder's of the processor: if the tenant was about to be entered, the
+ * processor carries the holder first, for a short turn after which it is decided anew.
+ * Called by the exit stub with every VM entry that finds Cpu.nmiCount set; returns
+ * the virtual CPU to enter.
  * @entry
  */
-export function deliverNmi(vcpu: Vcpu): void {
-  const cpu: Cpu = cpuOf(vcpu);
+export function deliverNmi(entered: Vcpu): Vcpu {
+  const cpu: Cpu = cpuOf(entered);
+  const holder = cpu.holder;
+  if (holder === null || holder === entered) {
+    injectNmi(cpu, entered);
+    return entered;
+  }
+  carry(cpu, holder);
+  setTurnTimer(holder, 0n);
+  injectNmi(cpu, holder);
+  return holder;
+}
+
+function injectNmi(cpu: Cpu, vcpu: Vcpu): void {
   atomicStore(cpu.nmiCount, 0);
   // A processor that waits for its SIPI takes none, and VM entry refuses one there.
   if (cpu.state !== CpuState.RUNNING) return;
@@ -153,7 +170,7 @@ export function deliverPendingNmi(vcpu: Vcpu): void {
   setMonitorTrap(false);
   if (vcpu.nmiPending === 0) return;
   vcpu.nmiPending = 0;
-  deliverNmi(vcpu);
+  injectNmi(cpuOf(vcpu), vcpu);
 }
 
 /** NMIs that this virtual CPU must still get, when it leaves the VMM. */

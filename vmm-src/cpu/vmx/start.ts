@@ -141,23 +141,26 @@ function writeBoot64(vcpu: Vcpu): void {
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
 }
 
-/** Makes this processor carry another virtual CPU, from its start; the caller has retired the one before. */
-export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
+/** Gives a virtual CPU a VMCS for this processor, in the state of its start, and makes it current. */
+export function buildVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
   vcpu.cpu = cpu;
   vcpu.stackTop = stackTop(cpu.index);
   vcpu.nmiPending = 0;
-  cpu.vcpu = vcpu;
   if (!activateVmcs(vcpu)) return false;
   writeFixedFields(vcpu, cpu, readCr4());
-  clearVectorState();
-  if (vcpu.start === StartKind.BOOT_64) {
-    writeBoot64(vcpu);
-    cpu.state = CpuState.RUNNING;
-  } else {
-    resetAfterInit(vcpu);
-    waitForSipi(vcpu, cpu);
-  }
+  if (vcpu.start === StartKind.BOOT_64) writeBoot64(vcpu);
+  else resetAfterInit(vcpu);
   invept(mapPointer(vcpu.instance));
   invvpid(vpidOf(vcpu));
+  return true;
+}
+
+/** Makes this processor carry another virtual CPU, from its start; the caller has retired the one before. */
+export function startVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
+  cpu.vcpu = vcpu;
+  if (!buildVcpu(vcpu, cpu)) return false;
+  clearVectorState();
+  if (vcpu.start === StartKind.BOOT_64) cpu.state = CpuState.RUNNING;
+  else waitForSipi(vcpu, cpu);
   return true;
 }

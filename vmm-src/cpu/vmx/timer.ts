@@ -1,9 +1,9 @@
 /** The timer of a guest that has none of its own yet: on VT-x the VMX-preemption timer, whose exit is Exit.TIMER. */
 import { readMsr, vmread, vmwrite } from '../../machine/intrinsics.ts';
+import { IA32_VMX_MISC } from '../../machine/msr.ts';
 import { PIN_PREEMPTION_TIMER, Vmcs } from '../../machine/vmcs.ts';
 import { Vcpu } from '../cpu.ts';
 
-const IA32_VMX_MISC: u32 = 0x485;
 /** The timer counts at the TSC's rate, shifted by this (SDM Vol. 3D, A.6). */
 const MISC_TIMER_RATE: u64 = 0x1fn;
 
