@@ -31,7 +31,7 @@ async function attempt(name: string, look: () => Promise<Check>): Promise<Check>
 async function checkCpus({ machine, cpus }: Cycle): Promise<Check> {
   const online = await run(machine, "cat /sys/devices/system/cpu/online");
   const count = Number(await run(machine, "nproc"));
-  return { name: cpus === 2 ? "both CPUs are online" : `all ${cpus} CPUs are online`, good: count === cpus, said: `CPUs ${online} online, nproc says ${count}` };
+  return { name: cpus === 1 ? "the CPU is its own" : cpus === 2 ? "both CPUs are online" : `all ${cpus} CPUs are online`, good: count === cpus, said: `CPUs ${online} online, nproc says ${count}` };
 }
 
 /** More than OS 2 ever had of its own: so some of it must lie in what was OS 1's. */

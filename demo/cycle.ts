@@ -46,6 +46,9 @@ interface Handover {
   complaints: string[];
 }
 
+/** "2 CPUs". */
+export const counted = (cpus: number) => `${cpus} CPU${cpus === 1 ? "" : "s"}`;
+
 export const mebibytes = (bytes: number) => `${grouped(bytes / (1 << 20))} MiB`;
 
 /** How OS 1 ends, unless a scenario says otherwise. */
@@ -99,7 +102,7 @@ async function capture(machine: Machine, screen: Screen, timeline: Timeline): Pr
     return told!;
   });
   const first = timeline.find("captured", 1);
-  screen.line({ who: "OS 1", what: "is captured, as it ran", detail: `the VMM is beneath its ${capture.cpus.length} CPUs`, ticks: first.tick });
+  screen.line({ who: "OS 1", what: "is captured, as it ran", detail: `the VMM is beneath its ${counted(capture.cpus.length)}`, ticks: first.tick });
   for (const { cpu, capture_ticks } of capture.cpus) {
     timeline.captured(cpu, capture_ticks);
     screen.more(`CPU ${cpu} paused for ${grouped(capture_ticks)} ticks`);
@@ -109,11 +112,11 @@ async function capture(machine: Machine, screen: Screen, timeline: Timeline): Pr
 
 /** OS 2's console goes to the second serial port, where we can read it, until OS 2 has the first for itself. */
 async function launch(machine: Machine, screen: Screen, timeline: Timeline, cpus: number): Promise<void> {
-  const given = Math.max(1, Math.floor(cpus / 2));
+  const given = cpus === 1 ? "--share" : `--cpus ${Math.floor(cpus / 2)}`;
   const os2 = "/lib/understudy/os2";
   await screen.step("OS 1", "understudy launch", async () => {
     const append = `${commandLine} rdinit=/lib/understudy/init`;
-    await runJson(machine, `understudy launch --kernel ${os2}/kernel --initrd ${os2}/initrd --append '${append}' --memory ${os2Memory} --cpus ${given} --json`, 120 * seconds);
+    await runJson(machine, `understudy launch --kernel ${os2}/kernel --initrd ${os2}/initrd --append '${append}' --memory ${os2Memory} ${given} --json`, 120 * seconds);
     await run(machine, `mkfifo ${os2Input}; stty -F /dev/ttyS1 115200 raw; understudy console 2 <>${os2Input} >/dev/ttyS1 2>/run/console.err &`);
     await addEvents(machine, timeline);
   });

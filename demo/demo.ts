@@ -6,7 +6,7 @@ import { startBochs } from "../test/machine/bochs.ts";
 import { startQemu } from "../test/machine/qemu.ts";
 import { buildInBackground } from "./build.ts";
 import { checkSurvivor } from "./checks.ts";
-import { powerOff, runCycle } from "./cycle.ts";
+import { counted, powerOff, runCycle } from "./cycle.ts";
 import { missingForKvm, startKvm } from "./kvm.ts";
 import { type Machine, type MachineOptions, readLog } from "./machine.ts";
 import { out, runName } from "./out.ts";
@@ -37,7 +37,7 @@ const targets: Record<string, Target> = {
 
 function chosenCpus(): number {
   const cpus = Number(process.env.CPUS || 2);
-  if (!Number.isInteger(cpus) || cpus < 2 || cpus > 8) throw new UserError(`CPUS=${process.env.CPUS}: give a number from 2 to 8`);
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > 8) throw new UserError(`CPUS=${process.env.CPUS}: give a number from 1 to 8`);
   return cpus;
 }
 
@@ -73,7 +73,7 @@ async function main(): Promise<boolean> {
   mkdirSync(out, { recursive: true });
   screen.title(
     `Understudy: ${scenario.title}`,
-    `${target.name}, ${cpus} CPUs, ${memoryMiB} MiB; OS 1 is Debian's ${kernel1}, OS 2 its ${kernel2}, unmodified.`,
+    `${target.name}, ${counted(cpus)}, ${memoryMiB} MiB; OS 1 is Debian's ${kernel1}, OS 2 its ${kernel2}, unmodified.`,
     "A tick is one of the processor's time-stamp counter since the machine's start; in an emulator, about an instruction.",
   );
   screen.heading();

@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { buildIso } from "../../image/iso.ts";
+import { type BochsMachine, startBochs } from "./bochs.ts";
+
+const seconds = 1000;
+const os2 = "/lib/understudy/os2";
+const append = "console=ttyS0,115200 quiet nokaslr mitigations=off tsc=reliable no_timer_check idle=halt cryptomgr.notests";
+const launch = `understudy launch --kernel ${os2}/kernel --initrd ${os2}/initrd --append '${append}' --memory 256M`;
+const complaints = "dmesg | grep -ciE 'BUG:|\\bOops|WARNING|rcu.*stall|soft lockup|clocksource.*unstable|unchecked MSR' || true";
+/** A loop that never ends, in a shell. */
+const spin = "while :; do :; done";
+
+interface Status {
+  now: number;
+  tsc_khz: number;
+  instances: { instance: number; state: string; cpus: string; shared_cpus?: string; weight?: number; paused?: boolean; ran_ticks?: number; worst_wait_ticks?: number }[];
+}
+
+describe("two systems on one CPU in Bochs", () => {
+  let machine: BochsMachine;
+  const ok = async (command: string, timeout = 200 * seconds) => {
+    const { status, output } = await machine.sh(command, timeout);
+    expect(status, `${command}\n${output}`).toBe(0);
+    return output;
+  };
+  const status = async () => JSON.parse(await ok("understudy status --json")) as Status;
+  const bootSecond = async () => {
+    await ok(launch);
+    await machine.send("understudy console 2\n");
+    await machine.expect(/os2# /, 240 * seconds);
+  };
+  const leaveConsole = async () => {
+    await machine.send("\x1d");
+    await machine.sync();
+  };
+  /** Ticks that each had of a time in which OS 1 spins, too. */
+  const contend = async (time: number) => {
+    const output = await ok(`(${spin}) & sleep 1; understudy status --json; sleep ${time}; understudy status --json; kill $!`);
+    const [before, after] = output.trim().split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as Status);
+    return [0, 1].map((i) => after!.instances[i]!.ran_ticks! - before!.instances[i]!.ran_ticks!);
+  };
+
+  beforeAll(async () => {
+    machine = await startBochs({ iso: buildIso(), cpus: 1, memoryMiB: 1024, name: "share" });
+    await machine.expect(/os1# /, 240 * seconds);
+    await ok("understudy start");
+  });
+  afterAll(() => machine?.stop());
+
+  test("the second one boots on a share, and both answer", async () => {
+    await bootSecond();
+    await machine.send(`echo kernel $(uname -r) on $(nproc) CPU; ${complaints}; (${spin}) & echo spins\n`);
+    await machine.expect(/kernel \S+ on 1 CPU\s+0\s/, 60 * seconds);
+    await machine.expect(/spins/, 60 * seconds);
+    await leaveConsole();
+    const { instances } = await status();
+    expect(instances).toMatchObject([{ state: "running", cpus: "0", shared_cpus: "" }, { state: "running", cpus: "", shared_cpus: "0", weight: 1, paused: false }]);
+  }, 400 * seconds);
+
+  test.each([[1], [3]])("both spin: their shares are those of the weights, 1 to %i, within one per cent", async (weight) => {
+    await ok(`understudy weight 2 ${weight}`);
+    const [first, second] = await contend(3);
+    expect(Math.abs(second! / (first! + second!) - weight / (1 + weight))).toBeLessThan(0.01);
+  }, 200 * seconds);
+
+  test("neither waits longer for its turn than a round of 8 ms and a moment", async () => {
+    const { instances, tsc_khz } = await status();
+    for (const { worst_wait_ticks } of instances) expect(worst_wait_ticks! / tsc_khz).toBeLessThan(8.5);
+  });
+
+  test("paused, the second one gets no turn, and the first goes on", async () => {
+    await ok("understudy pause 2");
+    const before = await status();
+    await ok("sleep 1");
+    const after = await status();
+    expect(after.instances[1]).toMatchObject({ paused: true, ran_ticks: before.instances[1]!.ran_ticks });
+    await ok("understudy resume 2; sleep 1");
+    expect((await status()).instances[1]!.ran_ticks).toBeGreaterThan(after.instances[1]!.ran_ticks!);
+  }, 200 * seconds);
+
+  test("stopped, it leaves all of the CPU to the first", async () => {
+    await ok("understudy stop 2");
+    const { instances } = await status();
+    expect(instances).toMatchObject([{ state: "running", cpus: "0" }]);
+    expect(instances[0]!.shared_cpus).toBe(undefined);
+    expect(await ok(complaints)).toBe("0");
+  });
+
+  test("booted again, it takes the CPU over when the first powers off, and runs bare", async () => {
+    await bootSecond();
+    await machine.send("(understudy handover --wait >/run/handover; echo ended: $?) & echo waits\n");
+    await machine.expect(/waits/, 60 * seconds);
+    await leaveConsole();
+    await machine.send("poweroff -f\n");
+    await machine.expect(/ended: 0/, 240 * seconds);
+    expect(await machine.sync()).toBe("os2");
+    expect((await status()).instances).toMatchObject([{ instance: 2, cpus: "0" }]);
+    await ok("understudy vanish");
+    await ok("sleep 1");
+    expect(await ok(complaints)).toBe("0");
+    expect(machine.troubles).toEqual([]);
+  }, 500 * seconds);
+});
