@@ -142,7 +142,7 @@ struct us_function_status { us_u16 bdf, instance; us_u32 id, class_code, reserve
 struct us_status {
 	us_u32 abi_version, own_instance, cpu_count, function_count;
 	us_u64 now;
-	us_u32 tsc_khz, still_trapped;		/* of the caller's instance: bit 0 processor, 1 memory, 2 I/O */
+	us_u32 tsc_khz, still_trapped;		/* of the caller's instance: bit 0 processor, 1 memory, 2 I/O, 3 devices' DMA */
 	us_u64 region_base, region_size;
 	struct us_instance_status instance[US_MAX_INSTANCES];	/* [0] is instance 1 */
 	struct us_cpu_status cpu[US_MAX_CPUS];
@@ -163,6 +163,7 @@ enum us_event_type {
 	US_EVENT_CPU_STARTED = 11,	/* a: SIPI vector */
 	US_EVENT_REVOKED = 12,		/* as granted */
 	US_EVENT_DISCOVERED = 13,	/* a: bdf, b: id of a PCI function that was plugged in */
+	US_EVENT_DMA_VIOLATION = 14,	/* instance: the device's, 0 if it is nobody's; a: address, b: bdf | write << 16 */
 };
 enum us_stop_reason { US_STOP_POWEROFF = 1, US_STOP_RESET = 2, US_STOP_KILLED = 3, US_STOP_TRIPLE_FAULT = 4, US_STOP_UNHANDLED = 5 };
 enum us_resource { US_RESOURCE_CPU = 1, US_RESOURCE_MEMORY = 2, US_RESOURCE_FUNCTION = 3, US_RESOURCE_PLATFORM = 4, US_RESOURCE_SHARE = 5 };

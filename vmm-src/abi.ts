@@ -107,6 +107,8 @@ export class FunctionStatus extends Struct { bdf: u16; instance: u16; id: u32; c
 export const TRAPPED_PROCESSOR: u32 = 1;
 export const TRAPPED_MEMORY: u32 = 2;
 export const TRAPPED_IO: u32 = 4;
+/** Devices' accesses to memory, by an IOMMU. */
+export const TRAPPED_DMA: u32 = 8;
 
 export class Status extends Struct {
   abiVersion: u32;
@@ -138,6 +140,7 @@ export enum EventType {
   CPU_STARTED = 11,
   REVOKED = 12,
   DISCOVERED = 13,
+  DMA_VIOLATION = 14,
 }
 export enum StopReason { POWEROFF = 1, RESET = 2, KILLED = 3, TRIPLE_FAULT = 4, UNHANDLED = 5 }
 export enum ResourceKind { CPU = 1, MEMORY = 2, FUNCTION = 3, PLATFORM = 4, SHARE = 5 }

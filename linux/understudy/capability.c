@@ -135,6 +135,12 @@ static void read_kernel(struct capabilities *all)
 	if (read_number(&users, 10, "/sys/module/%s/refcnt", shows_svm() ? "kvm_amd" : "kvm_intel"))
 		add_number(all, users, "kvm.users");
 	add_number(all, cpu_flag("la57") ? 5 : 4, "paging.levels");
+	if (access("/sys/firmware/acpi/tables/DMAR", F_OK) == 0)
+		add(all, "iommu", "vt-d");
+	else if (access("/sys/firmware/acpi/tables/IVRS", F_OK) == 0)
+		add(all, "iommu", "amd-vi");
+	else
+		add(all, "iommu", "none");
 }
 
 static bool read_by_module(struct capabilities *all, bool keep_module)

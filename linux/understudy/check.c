@@ -259,11 +259,27 @@ void require_ready(void)
 		exit(1);
 }
 
-static void print_json(const struct verdict *verdict, uint64_t cpus)
+/* What confines devices. A dump of before they were looked at says nothing. */
+static void print_iommu(const struct capabilities *machine)
+{
+	const char *iommu = capability_text(machine, "iommu");
+
+	if (!iommu)
+		return;
+	if (strcmp(iommu, "none") == 0)
+		printf("no IOMMU: not enforced is what a device reaches by DMA, which is all memory, whoever holds it\n");
+	else
+		printf("IOMMU %s: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\n",
+		       strcmp(iommu, "vt-d") == 0 ? "VT-d" : "AMD-Vi");
+}
+
+static void print_json(const struct verdict *verdict, const struct capabilities *machine)
 {
 	json_open(NULL, '{');
 	json_bool("ready", verdict->count == 0);
-	json_number("cpus", cpus);
+	json_number("cpus", capability(machine, "cpu.count"));
+	if (capability_text(machine, "iommu"))
+		json_text("iommu", capability_text(machine, "iommu"));
 	json_open("missing", '[');
 	for (unsigned i = 0; i < verdict->count; i++) {
 		json_open(NULL, '{');
@@ -293,7 +309,7 @@ int verb_check(char **arguments)
 	}
 	verdict = judge(machine);
 	if (json) {
-		print_json(&verdict, capability(machine, "cpu.count"));
+		print_json(&verdict, machine);
 	} else if (verdict.count) {
 		for (unsigned i = 0; i < verdict.count; i++)
 			complain("%s", verdict.missing[i].text);
@@ -302,6 +318,7 @@ int verb_check(char **arguments)
 
 		printf("ready: %llu CPU%s with %s\n", (unsigned long long)cpus, cpus == 1 ? "" : "s",
 		       has_svm(machine) ? "AMD-V and nested paging" : "VT-x, EPT and unrestricted guest");
+		print_iommu(machine);
 	}
 	return verdict.count ? 1 : 0;
 }

@@ -59,7 +59,7 @@ const char *event_name(unsigned type)
 		[US_EVENT_MEMORY_VIOLATION] = "memory-violation", [US_EVENT_IPI_VIOLATION] = "ipi-violation",
 		[US_EVENT_MSR_VIOLATION] = "msr-violation", [US_EVENT_CPU_WAITING] = "cpu-waiting",
 		[US_EVENT_CPU_STARTED] = "cpu-started", [US_EVENT_REVOKED] = "revoked",
-		[US_EVENT_DISCOVERED] = "discovered",
+		[US_EVENT_DISCOVERED] = "discovered", [US_EVENT_DMA_VIOLATION] = "dma-violation",
 	};
 	const char *name = NAME_OF(names, type);
 
@@ -144,6 +144,10 @@ const char *event_text(const struct us_event *event)
 	case US_EVENT_DISCOVERED:
 		snprintf(text, sizeof(text), "device %s (%04llx:%04llx) was plugged in, and is shielded", function_name((unsigned)a),
 			 b & 0xffff, b >> 16);
+		break;
+	case US_EVENT_DMA_VIOLATION:
+		snprintf(text, sizeof(text), "device %s was kept from %s memory at %#llx", function_name(b & 0xffff),
+			 b >> 16 & 1 ? "writing" : "reading", a);
 		break;
 	default:
 		snprintf(text, sizeof(text), "event %u (%#llx, %#llx)", event->type, a, b);

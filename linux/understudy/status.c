@@ -67,20 +67,22 @@ static void print_exits(const struct us_instance_status *instance)
 
 static void print_trapped(uint32_t trapped)
 {
-	static const char *const parts[] = { "processor", "memory", "I/O" };
+	static const char *const parts[] = { "processor", "memory", "I/O", "DMA" };
 	const char *separator = "           still trapped: ";
 
 	if (!trapped) {
 		printf("           nothing is trapped any more\n");
 		return;
 	}
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		if (trapped >> i & 1) {
 			printf("%s%s", separator, parts[i]);
 			separator = ", ";
 		}
 	}
 	printf("\n");
+	if (!(trapped >> 3 & 1))
+		printf("           not enforced: what devices reach by DMA\n");
 }
 
 /* Whether its CPUs or some of them are shared, it is a holder or a tenant. */
@@ -201,6 +203,7 @@ static void json_status(const struct us_status *status, bool captured)
 	json_bool("processor", status->still_trapped & 1);
 	json_bool("memory", status->still_trapped >> 1 & 1);
 	json_bool("io", status->still_trapped >> 2 & 1);
+	json_bool("dma", status->still_trapped >> 3 & 1);
 	json_close();
 	json_open("instances", '[');
 	for (unsigned number = 1; number <= US_MAX_INSTANCES; number++)

@@ -9,7 +9,7 @@ const STRUCTS: Record<string, string> = { EventsHeader: "us_events", ConsoleHead
 const PREFIXES: Record<string, string> = { Result: "US_E_", InstanceState: "US_INSTANCE_", CpuState: "US_CPU_", EventType: "US_EVENT_", StopReason: "US_STOP_", ResourceKind: "US_RESOURCE_" };
 const CONSTANTS: Record<string, string> = { EXIT_COUNTERS: "US_EXIT_REASONS", COMMAND_LINE_SIZE: "sizeof(((struct us_boot_request *)0)->command_line)" };
 /** Said in abi.h by a comment only. */
-const WITHOUT_NAME = ["TRAPPED_PROCESSOR", "TRAPPED_MEMORY", "TRAPPED_IO"];
+const WITHOUT_NAME = ["TRAPPED_PROCESSOR", "TRAPPED_MEMORY", "TRAPPED_IO", "TRAPPED_DMA"];
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (letter, at: number) => `${at > 0 ? "_" : ""}${letter.toLowerCase()}`);
 

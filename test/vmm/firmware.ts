@@ -95,6 +95,14 @@ function makeTable(signature: string): Uint8Array {
   if (signature === "HPET") return table("HPET", 1, [0x8086a201, 4], 0, 0, 0, 0, [0xfed00000, 8], 0, [0, 2], 0);
   // Another segment's buses first, then those of segment 0, up to bus 3.
   if (signature === "MCFG") return table("MCFG", 1, [0, 8], [0xc000_0000, 8], [1, 2], 0, 255, [0, 4], [0xb000_0000, 8], [0, 2], 0, 3, [0, 4]);
+  // Intel's: another structure first (RMRR), then a unit of segment 0.
+  if (signature === "DMAR") return table("DMAR", 1, 47, 1, [0, 10], [1, 2], [24, 2], [0, 20], [0, 2], [16, 2], 1, 0, [0, 2], [0xfed9_0000, 8]);
+  // AMD's: the same unit by two revisions of its block; in the second a range of devices, one with a name, and the IOAPIC.
+  if (signature === "IVRS") {
+    const unit = (type: number, length: number): [value: number | bigint, size: number][] => [[type, 1], [0, 1], [length, 2], [2, 2], [0x40, 2], [0xfed8_0000, 8], [0, 2], [0, 2], [0, 4]];
+    return table("IVRS", 2, [0, 4], [0, 8], ...unit(0x10, 32), 3, [8, 2], 0, 4, [0xffff, 2], 0,
+      ...unit(0x11, 79), [0, 16], 2, [0x18, 2], 0, 0xf0, [0x20, 2], 0, ..."UNDR0001", [0, 8], 0, 1, "x".charCodeAt(0), 0x48, [0, 2], 0, 0, [0xa0, 2], 1);
+  }
   return table(signature, 1, "content of ", signature);
 }
 

@@ -11,6 +11,8 @@ import { Result, MAX_CPUS } from '../abi.ts';
 import { setIoapicBase } from '../devices/ioapic.ts';
 import { setEcam } from '../devices/pci-bus.ts';
 import { platform } from '../devices/platform.ts';
+import { readDmar, readIvrs } from './acpi-iommu.ts';
+import { resetIommu } from '../devices/iommu/iommu.ts';
 import { bootInfo } from '../machine/region.ts';
 import { SIZE_1G } from '../machine/registers.ts';
 import {
@@ -118,12 +120,15 @@ export function readPlatform(): Result {
   const root: Root = zeroed();
   if (!findRoot(root)) return Result.ACPI;
   setEcam(0n, 0);
+  resetIommu();
   for (let i: u32 = 0; i < root.count; i++) {
     const address = tableAt(root, i);
     const signature = at<TableHeader>(address).signature;
     if (signature === FADT) readFadt(at<Fadt>(address));
     if (signature === MADT) readMadt(address);
     if (signature === MCFG) readMcfg(address);
+    if (signature === DMAR) readDmar(address);
+    if (signature === IVRS) readIvrs(address);
     if (signature === HPET) {
       platform.hpet = load64(address + u64(HPET_ADDRESS));
       platform.hpetTablePresent = 1;

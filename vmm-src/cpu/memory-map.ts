@@ -1,36 +1,75 @@
 /**
  * Memory maps: what of the machine's memory an instance can reach, in the form
- * that the processor walks (#processor/page-format.ts). Tables of four levels with
+ * that the processor walks (#processor/page-format.ts), and once more in the form
+ * that an IOMMU walks for its devices, if there is one. Tables of four levels with
  * pages of 1 GiB, 2 MiB or 4 KiB, the largest that a range allows; a larger page
  * is split when part of it changes, and the tables below one that takes their
- * place are free again. Each instance has a pool of tables, so that nothing is
+ * place are free again. Each map has a pool of tables, so that nothing is
  * ever allocated elsewhere.
  */
+import { MAX_INSTANCES } from '../abi.ts';
 import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PageTable, SIZE_1G, SIZE_2M, SIZE_512G } from '../machine/registers.ts';
+import { IoFormat, ioPageBits, ioTableBits } from './io-page-format.ts';
 import { MAP_ALL } from './permissions.ts';
 import { TABLE_BITS, fitsOnePage, pageBits, pointerTo } from '#processor/page-format.ts';
 
 /** Set in an entry that maps something, in every format. */
 const PRESENT: u64 = 1n;
 
+/** Maps by number: 1 and 2 are the instances' for processors, MAX_INSTANCES more are for their devices. */
 const POOL_TABLES = 96;
-const pools: FixedArray<FixedArray<PageTable, 96>, 2> = zeroed(4096);
+const pools: FixedArray<FixedArray<PageTable, 96>, 4> = zeroed(4096);
 /** Tables of each pool that have been used so far; the first is the root. */
-const used: FixedArray<u32, 2> = zeroed();
+const used: FixedArray<u32, 4> = zeroed();
 /** Of those, the ones that are free again: a list through their first entries, and its length. */
-const freed: FixedArray<u64, 2> = zeroed();
-const freedCount: FixedArray<u32, 2> = zeroed();
+const freed: FixedArray<u64, 4> = zeroed();
+const freedCount: FixedArray<u32, 4> = zeroed();
+
+/** How the machine's IOMMUs want their tables. */
+let ioFormat: IoFormat = IoFormat.NONE;
+/** Whether the instances have changed their maps for devices. */
+let ioSwapped: boolean = false;
+
+/** Maps that are made from here on are made for devices too, unless the format is NONE. */
+export function setIoFormat(format: IoFormat): void {
+  ioFormat = format;
+  ioSwapped = false;
+}
+
+/**
+ * An instance that runs on, and whose map is about to be made anew, makes the one
+ * for its devices where the stopped other instance had its own: devices stop for
+ * nothing, and have the old one until the IOMMU is told of the new.
+ */
+export function swapIoMaps(): void {
+  ioSwapped = !ioSwapped;
+}
+
+function ioMap(instance: u32): u32 {
+  return MAX_INSTANCES + (ioSwapped ? MAX_INSTANCES + 1 - instance : instance);
+}
+
+function clearMap(map: u32): void {
+  used[map - 1] = 1;
+  freed[map - 1] = 0n;
+  freedCount[map - 1] = 0;
+  fillBytes(addressOf(rootOf(map)), 0, PAGE_SIZE);
+}
 
 /** Empties an instance's (from 1) map. */
 export function resetMap(instance: u32): void {
-  used[instance - 1] = 1;
-  freed[instance - 1] = 0n;
-  freedCount[instance - 1] = 0;
-  fillBytes(addressOf(rootOf(instance)), 0, PAGE_SIZE);
+  clearMap(instance);
+  clearMap(ioMap(instance));
 }
 
-function rootOf(instance: u32): PageTable {
-  return pools[instance - 1][0];
+function rootOf(map: u32): PageTable {
+  return pools[map - 1][0];
+}
+
+/** Where a walk of an instance's tables for devices starts: at the root of four levels, or at the table of its first 512 GiB. */
+export function ioRoot(instance: u32, levels: u32): HostPhysical {
+  const root = rootOf(ioMap(instance));
+  return levels === 4 ? u64(addressOf(root)) : root[0] & PTE_ADDRESS;
 }
 
 /** What the processor is told of an instance's map. */
@@ -38,7 +77,7 @@ export function mapPointer(instance: u32): u64 {
   return pointerTo(u64(addressOf(rootOf(instance))), instance);
 }
 
-/** Tables still free in an instance's pool. */
+/** Tables still free in an instance's pool. The map for devices never needs more: no memory type divides its pages. */
 export function mapTablesFree(instance: u32): u32 {
   return POOL_TABLES - used[instance - 1] + freedCount[instance - 1];
 }
@@ -46,8 +85,8 @@ export function mapTablesFree(instance: u32): u32 {
 /** Tables that one mapRange or unmapRange can need at most: one of each level at either end. */
 export const MAP_TABLES_PER_RANGE: u32 = 6;
 
-function newTable(instance: u32): PageTable {
-  const pool = instance - 1;
+function newTable(map: u32): PageTable {
+  const pool = map - 1;
   const first = freed[pool];
   if (first !== 0n) {
     freed[pool] = load64(first);
@@ -67,8 +106,8 @@ function isTable(entry: u64): boolean {
   return (entry & PRESENT) !== 0n && (entry & PTE_LARGE) === 0n;
 }
 
-function freeTable(instance: u32, entry: u64): void {
-  const pool = instance - 1;
+function freeTable(map: u32, entry: u64): void {
+  const pool = map - 1;
   const address: HostVirtual = entry & PTE_ADDRESS;
   store64(address, freed[pool]);
   freed[pool] = address;
@@ -76,66 +115,83 @@ function freeTable(instance: u32, entry: u64): void {
 }
 
 /** Frees the page directory that an entry points at, with its page tables. */
-function freeDirectory(instance: u32, entry: u64): void {
+function freeDirectory(map: u32, entry: u64): void {
   const directory = at<PageTable>(entry & PTE_ADDRESS);
   for (let i: u32 = 0; i < 512; i++) {
-    if (isTable(directory[i])) freeTable(instance, directory[i]);
+    if (isTable(directory[i])) freeTable(map, directory[i]);
   }
-  freeTable(instance, entry);
+  freeTable(map, entry);
+}
+
+/** Of an entry that points at a table of pages of `childSize`. */
+function tableBits(map: u32, childSize: u64): u64 {
+  if (map <= MAX_INSTANCES) return TABLE_BITS;
+  return ioTableBits(ioFormat, childSize === SIZE_1G ? 3n : childSize === SIZE_2M ? 2n : 1n);
 }
 
 /** The table below an entry; splits a large page into one of the next size. */
-function tableBelow(instance: u32, table: PageTable, index: u32, childSize: u64): PageTable {
+function tableBelow(map: u32, table: PageTable, index: u32, childSize: u64): PageTable {
   const entry = table[index];
   if (isTable(entry)) return at<PageTable>(entry & PTE_ADDRESS);
-  const child = newTable(instance);
+  const child = newTable(map);
   if ((entry & PRESENT) !== 0n) {
     const bits: u64 = entry & ~PTE_ADDRESS & (childSize === PAGE_SIZE ? ~PTE_LARGE : ~0n);
     for (let i: u32 = 0; i < 512; i++) {
       child[i] = ((entry & PTE_ADDRESS) + u64(i) * childSize) | bits;
     }
   }
-  table[index] = addressOf(child) | TABLE_BITS;
+  table[index] = addressOf(child) | tableBits(map, childSize);
   return child;
 }
 
 /** The entry for the page of `size` bytes at an address. */
-function setEntry(instance: u32, address: GuestPhysical, size: u64, entry: u64): void {
-  const level3 = tableBelow(instance, rootOf(instance), wrapU32(address >> 39n) & 511, SIZE_1G);
+function setEntry(map: u32, address: GuestPhysical, size: u64, entry: u64): void {
+  const level3 = tableBelow(map, rootOf(map), wrapU32(address >> 39n) & 511, SIZE_1G);
   const index3: u32 = wrapU32(address >> 30n) & 511;
   if (size === SIZE_1G) {
-    if (isTable(level3[index3])) freeDirectory(instance, level3[index3]);
+    if (isTable(level3[index3])) freeDirectory(map, level3[index3]);
     level3[index3] = entry;
     return;
   }
-  const level2 = tableBelow(instance, level3, index3, SIZE_2M);
+  const level2 = tableBelow(map, level3, index3, SIZE_2M);
   const index2: u32 = wrapU32(address >> 21n) & 511;
   if (size === SIZE_2M) {
-    if (isTable(level2[index2])) freeTable(instance, level2[index2]);
+    if (isTable(level2[index2])) freeTable(map, level2[index2]);
     level2[index2] = entry;
     return;
   }
-  const level1 = tableBelow(instance, level2, index2, PAGE_SIZE);
+  const level1 = tableBelow(map, level2, index2, PAGE_SIZE);
   level1[wrapU32(address >> 12n) & 511] = entry;
 }
 
-/** The largest page that starts at both addresses, ends in the range and is one to the processor. */
-function pageSize(guest: GuestPhysical, host: HostPhysical, left: u64): u64 {
+/** A processor's page has one memory type; devices know none. */
+function mayBeOnePage(map: u32, host: HostPhysical, size: u64): boolean {
+  return map > MAX_INSTANCES || fitsOnePage(host, size);
+}
+
+/** The largest page that starts at both addresses, ends in the range and is one to who walks the map. */
+function pageSize(map: u32, guest: GuestPhysical, host: HostPhysical, left: u64): u64 {
   const both: u64 = u64(guest) | u64(host);
-  if ((both & (SIZE_1G - 1n)) === 0n && left >= SIZE_1G && fitsOnePage(host, SIZE_1G)) return SIZE_1G;
-  if ((both & (SIZE_2M - 1n)) === 0n && left >= SIZE_2M && fitsOnePage(host, SIZE_2M)) return SIZE_2M;
+  if ((both & (SIZE_1G - 1n)) === 0n && left >= SIZE_1G && mayBeOnePage(map, host, SIZE_1G)) return SIZE_1G;
+  if ((both & (SIZE_2M - 1n)) === 0n && left >= SIZE_2M && mayBeOnePage(map, host, SIZE_2M)) return SIZE_2M;
   return PAGE_SIZE;
+}
+
+function mapPages(map: u32, guest: GuestPhysical, host: HostPhysical, size: u64, permissions: u64): void {
+  let offset: u64 = 0n;
+  while (offset < size) {
+    const page = pageSize(map, guest + offset, host + offset, size - offset);
+    const large: u64 = page === PAGE_SIZE ? 0n : PTE_LARGE;
+    const bits: u64 = map > MAX_INSTANCES ? ioPageBits(ioFormat, permissions) : pageBits(host + offset, permissions);
+    setEntry(map, guest + offset, page, (host + offset) | large | bits);
+    offset += page;
+  }
 }
 
 /** Maps guest-physical [guest, guest + size) to host-physical [host, …) with `permissions`, MAP_*. */
 export function mapRange(instance: u32, guest: GuestPhysical, host: HostPhysical, size: u64, permissions: u64): void {
-  let offset: u64 = 0n;
-  while (offset < size) {
-    const page = pageSize(guest + offset, host + offset, size - offset);
-    const large: u64 = page === PAGE_SIZE ? 0n : PTE_LARGE;
-    setEntry(instance, guest + offset, page, (host + offset) | large | pageBits(host + offset, permissions));
-    offset += page;
-  }
+  mapPages(instance, guest, host, size, permissions);
+  if (ioFormat !== IoFormat.NONE) mapPages(ioMap(instance), guest, host, size, permissions);
 }
 
 /** Maps [address, address + size) onto itself: guest-physical is host-physical. */
@@ -143,14 +199,19 @@ export function mapIdentical(instance: u32, address: HostPhysical, size: u64, pe
   mapRange(instance, u64(address), address, size, permissions);
 }
 
-/** Takes guest-physical [guest, guest + size) away. */
-export function unmapRange(instance: u32, guest: u64, size: u64): void {
+function unmapPages(map: u32, guest: u64, size: u64): void {
   let offset: u64 = 0n;
   while (offset < size) {
-    const page = pageSize(guest + offset, guest + offset, size - offset);
-    setEntry(instance, guest + offset, page, 0n);
+    const page = pageSize(map, guest + offset, guest + offset, size - offset);
+    setEntry(map, guest + offset, page, 0n);
     offset += page;
   }
+}
+
+/** Takes guest-physical [guest, guest + size) away. */
+export function unmapRange(instance: u32, guest: u64, size: u64): void {
+  unmapPages(instance, guest, size);
+  if (ioFormat !== IoFormat.NONE) unmapPages(ioMap(instance), guest, size);
 }
 
 const SMALL_STEP: u64 = 0x4000000n;

@@ -5,11 +5,12 @@
  */
 import { portIn32, portOut32 } from '../machine/intrinsics.ts';
 import { portRead, portWrite } from '../machine/ports.ts';
-import { PCI_SECONDARY_BUS } from '../machine/pci.ts';
+import { PCI_COMMAND, PCI_SECONDARY_BUS } from '../machine/pci.ts';
 import { FREE, PciFunction, SHIELDED, findFunction, functionAt, functionTotal } from '../partition.ts';
 import {
   CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE, ecamBase, ecamSize, isBridge, isPciBridge, isPresent, noticeFunction, readConfig, writeConfig,
 } from './pci-bus.ts';
+import { noteRequester } from './iommu/iommu.ts';
 import { shieldRead, shieldWrite } from './pci-slot.ts';
 
 /** Address bits that only some processors know (AMD's extended access by port): nobody uses them where there is memory for that. */
@@ -61,8 +62,14 @@ function readBridge(fn: PciFunction, offset: u32, size: u32): u32 {
   return partOf(load32(addressOf(fn.config) + u64(offset & 0xfc)), offset, size);
 }
 
+/** With its Command register a kernel lets a function master the bus; the IOMMU must have looked at what it has to say of the function before that. */
+function noteCommand(instance: u32, holder: boolean, bdf: u32, offset: u32): void {
+  if (holder && (offset & ~u32(3)) === PCI_COMMAND) noteRequester(bdf, instance);
+}
+
 /** What `instance` reads of a function: 1, 2 or 4 bytes. `holder`: it holds the platform. */
 export function readFunction(instance: u32, holder: boolean, bdf: u32, offset: u32, size: u32): u32 {
+  noteCommand(instance, holder, bdf, offset);
   const index = findFunction(wrapU16(bdf));
   if (index === functionTotal()) return holder ? readUnknown(bdf, offset, size) : ones(size);
   const fn = functionAt(index);
@@ -84,6 +91,7 @@ function confinesOther(instance: u32, bridge: PciFunction): boolean {
 
 /** What `instance` writes to a function: 1, 2 or 4 bytes. */
 export function writeFunction(instance: u32, holder: boolean, bdf: u32, offset: u32, size: u32, value: u32): void {
+  noteCommand(instance, holder, bdf, offset);
   const index = findFunction(wrapU16(bdf));
   if (index === functionTotal()) {
     if (holder && !isNew(bdf)) writeConfig(bdf, offset, size, value);

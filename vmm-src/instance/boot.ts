@@ -12,6 +12,7 @@ import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { showVirtualization } from '#processor/msrs.ts';
 import { resetHpet } from '../devices/hpet.ts';
+import { updateIommu } from '../devices/iommu/iommu.ts';
 import { resetIoapic } from '../devices/ioapic.ts';
 import { resetLegacy } from '../devices/legacy.ts';
 import { resetPciConfig } from '../devices/pci-config.ts';
@@ -102,6 +103,7 @@ function partition(request: BootRequest, parent: u32, child: u32): Result {
   const moved = moveMemory(request.memoryBase, request.memorySize, parent, child);
   if (moved !== Result.OK) return moved;
   unmapRange(parent, request.memoryBase, request.memorySize);
+  updateIommu(parent);
   // Where the parent has all processors there are, it can interrupt nobody else.
   guardApic(parent, hasWholeCpus(request));
   guardSharedMsrs(parent, true);
@@ -176,6 +178,7 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   const prepared = partitioned === Result.OK ? prepareKernel(request, start) : partitioned;
   if (partitioned === Result.OK && prepared !== Result.OK) unpartition(request, parent, child);
   if (prepared === Result.OK) grantFunctions(request, parent, child, self.index);
+  updateIommu(parent);
   flushMemoryMap(vcpu);
   letGo();
   if (prepared !== Result.OK) return prepared;

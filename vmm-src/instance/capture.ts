@@ -17,6 +17,7 @@ import { showVirtualization } from '#processor/msrs.ts';
 import { prepareRelease, releaseCpu } from '#processor/release.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { retire } from '#processor/vcpu.ts';
+import { disengageIommu, engageIommu, mayEngage } from '../devices/iommu/iommu.ts';
 import { rescanPci, scanPci } from '../devices/pci-bus.ts';
 import { attendSlots } from '../devices/pci-slot.ts';
 import { record } from '../events.ts';
@@ -129,10 +130,19 @@ export function knowFunctions(vcpu: Vcpu): void {
   if (functionTotal() !== 0) {
     attendSlots(vcpu.instance);
     rescanPci();
-    return;
+  } else {
+    holdOthers(cpuOf(vcpu), 0);
+    scanPci(FIRST);
+    letGo();
   }
+  confineDevices(vcpu);
+}
+
+/** Devices reach what their instances reach, from here on; not where a release has begun, which has ended that. */
+function confineDevices(vcpu: Vcpu): void {
+  if (!mayEngage() || releaseMask !== 0n) return;
   holdOthers(cpuOf(vcpu), 0);
-  scanPci(FIRST);
+  engageIommu(vcpu.instance);
   letGo();
 }
 
@@ -159,6 +169,9 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
   if (runningInstances() !== 1 || !instanceOf(vcpu.instance).holdsPlatform) return Result.BUSY;
   const self = cpuOf(vcpu);
   if ((online >> u64(self.index) & 1n) === 0n) return Result.CPU;
+  holdOthers(self, vcpu.instance);
+  disengageIommu(vcpu.instance);
+  letGo();
   buildTransition(guestCr3(vcpu));
   releaseMask = online;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {

@@ -13,13 +13,14 @@ import { lock, unlock } from '../cpu/kick.ts';
 import { advance, guestCpl, injectUd } from '#processor/guest.ts';
 import { showVirtualization } from '#processor/msrs.ts';
 import { putInput, takeOutput } from '../devices/uart.ts';
+import { collectViolations } from '../devices/iommu/iommu.ts';
 import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
 import { cpusOf } from '../partition.ts';
 import { boot } from './boot.ts';
 import { beginRelease, knowFunctions, mayRelease, release } from './capture.ts';
 import { type Mapped, guestToHost } from './guest-memory.ts';
-import { instanceOf, isInstance } from './instance.ts';
+import { holderOfPlatform, instanceOf, isInstance } from './instance.ts';
 import { raiseConsole } from './io.ts';
 import { review, weigh } from './share.ts';
 import { fillStatus } from './status.ts';
@@ -134,6 +135,7 @@ function pause(vcpu: Vcpu, number: u32, paused: u32): Result {
 
 function dispatch(vcpu: Vcpu, number: u32): Result {
   const argument: u32 = wrapU32(vcpu.registers[RDX]);
+  collectViolations(holderOfPlatform());
   switch (number) {
     case HYPERCALL_ATTACH: return attach(vcpu);
     case HYPERCALL_RELEASE_BEGIN: return beginRelease(vcpu, vcpu.registers[RDX]);

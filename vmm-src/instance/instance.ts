@@ -2,7 +2,7 @@
  * Instances and what each of them can reach. The verbs that change this are in
  * capture.ts, boot.ts, stop.ts and take.ts beside this file.
  */
-import { InstanceState, MAX_INSTANCES, TRAPPED_IO, TRAPPED_MEMORY, TRAPPED_PROCESSOR } from '../abi.ts';
+import { InstanceState, MAX_INSTANCES, TRAPPED_DMA, TRAPPED_IO, TRAPPED_MEMORY, TRAPPED_PROCESSOR } from '../abi.ts';
 import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { bootInfo } from '../machine/region.ts';
 import {
@@ -18,6 +18,7 @@ import { resetMsrs, trapAllMsrWrites, trapAllPorts, trapMsrRead, trapMsrWrite, t
 import { guardVendorMsrs, guardVirtualizationMsrs, isVendorMsr } from '#processor/msrs.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
+import { isConfined, unitBase, unitSize, unitTotal } from '../devices/iommu/iommu.ts';
 import { FAST_RESET, KEYBOARD_COMMAND, KEYBOARD_DATA, RESET_CONTROL } from '../devices/legacy.ts';
 import { CONFIG_DATA, ecamBase, ecamSize } from '../devices/pci-bus.ts';
 import { platform } from '../devices/platform.ts';
@@ -62,10 +63,19 @@ export function runningInstances(): u32 {
   return count;
 }
 
-/** The VMM's region disappears from an instance's map, and PCI configuration space, where only what it holds is to be seen. */
+/** The instance that holds the platform, or held it last; 0 before there is one. */
+export function holderOfPlatform(): u32 {
+  for (let i: u32 = 0; i < MAX_INSTANCES; i++) {
+    if (instances[i].holdsPlatform) return i + 1;
+  }
+  return 0;
+}
+
+/** The VMM's region disappears from an instance's map, the IOMMUs' registers, and PCI configuration space, where only what it holds is to be seen. */
 export function hideRegion(instance: u32): void {
   unmapRange(instance, bootInfo().regionBase, bootInfo().regionSize);
   if (ecamSize() !== 0n) unmapRange(instance, u64(ecamBase()), ecamSize());
+  for (let i: u32 = 0; i < unitTotal(); i++) unmapRange(instance, u64(unitBase(i)), unitSize());
 }
 
 /** Ports of an instance that holds the platform: only those that put the node to sleep or reset it exit, and PCI's. */
@@ -160,5 +170,5 @@ export function ownApic(instance: u32): void {
 /** What an instance still exits for: TRAPPED_* bits. */
 export function stillTrapped(instance: u32): u32 {
   if (instanceOf(instance).state !== InstanceState.RUNNING) return 0;
-  return TRAPPED_PROCESSOR | TRAPPED_MEMORY | TRAPPED_IO;
+  return TRAPPED_PROCESSOR | TRAPPED_MEMORY | TRAPPED_IO | (isConfined() ? TRAPPED_DMA : 0);
 }

@@ -10,6 +10,7 @@ import { guestRip } from '#processor/guest.ts';
 import { sendStartup } from '#processor/signal.ts';
 import { ApicName, isCommanded, isNamed } from '../devices/apic-destination.ts';
 import { IOAPIC_PINS, readRealEntry, selectedRegister, writeRealEntry, writeRealIoapic } from '../devices/ioapic.ts';
+import { isRemapped } from '../devices/iommu/iommu.ts';
 import { retireTick } from '../devices/tick.ts';
 import { record } from '../events.ts';
 import {
@@ -140,8 +141,12 @@ function ownLogical(instance: u32, destination: u32): u32 {
 const ENTRY_LOGICAL: u32 = ICR_LOGICAL;
 const DESTINATION_SHIFT: u32 = 24;
 
-/** Writes a redirection entry as far as it stays within the instance; masked and recorded otherwise. */
+/** Writes a redirection entry as far as it stays within the instance; masked and recorded otherwise. Where an IOMMU remaps it, its table decides. */
 function writeOwnEntry(vcpu: Vcpu, pin: u32, low: u32, high: u32): void {
+  if (isRemapped(high, vcpu.instance)) {
+    writeRealEntry(pin, low, high);
+    return;
+  }
   const instance = vcpu.instance;
   let destination: u32 = high >> DESTINATION_SHIFT;
   if ((low & ENTRY_LOGICAL) !== 0) destination = ownLogical(instance, destination);

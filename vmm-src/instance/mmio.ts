@@ -13,6 +13,7 @@ import { readApic } from '../cpu/local-apic.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
 import { hpetRead, hpetWrite, isCounter } from '../devices/hpet.ts';
 import { ioapicBase, ioapicRead, ioapicWrite } from '../devices/ioapic.ts';
+import { isIommu, readIommu, writeIommu } from '../devices/iommu/iommu.ts';
 import { isEcam, readEcam, writeEcam } from '../devices/pci-config.ts';
 import { platform } from '../devices/platform.ts';
 import { updateTick } from '../devices/tick.ts';
@@ -41,6 +42,7 @@ function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
   if (isEcam(address)) return readEcam(vcpu.instance, !shadowed, address, size);
   if (shadowed && isPage(address, ioapicBase())) return u64(ioapicRead(wrapU32(address & 0xffn)));
   if (isPage(address, ioapicBase())) return u64(load32(u64(address)));
+  if (!shadowed && isIommu(address)) return readIommu(address, size, vcpu.instance);
   if (isPage(address, APIC_DEFAULT_BASE) && isTenant(vcpu)) return readTenantApic(vcpu, wrapU32(address & PAGE_OFFSET), size);
   if (isPage(address, APIC_DEFAULT_BASE)) return u64(readApic(wrapU32(address & 0xff0n)));
   if (shadowed && isPage(address, platform.hpet)) return hpetRead(wrapU32(address & PAGE_OFFSET), size);
@@ -54,7 +56,8 @@ function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void 
   else if (shadowed && isPage(address, ioapicBase())) {
     ioapicWrite(offset & 0xff, wrapU32(value));
     updateTick(vcpu);
-  } else if (isPage(address, ioapicBase())) writeGuardedIoapic(vcpu, offset & 0xff, wrapU32(value));
+  } else if (!shadowed && isIommu(address)) writeIommu(address, size, value, vcpu.instance);
+  else if (isPage(address, ioapicBase())) writeGuardedIoapic(vcpu, offset & 0xff, wrapU32(value));
   else if (isPage(address, APIC_DEFAULT_BASE) && isTenant(vcpu)) writeTenantApic(vcpu, offset, size, wrapU32(value));
   else if (isPage(address, APIC_DEFAULT_BASE)) writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
   else if (shadowed && isPage(address, platform.hpet) && !isCounter(offset)) hpetWrite(offset, size, value);
@@ -104,10 +107,10 @@ export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
     injectGp(vcpu);
     return;
   }
-  // Configuration space is one at a time: by its ports selecting and accessing are two steps.
-  const isConfig = isEcam(address);
-  if (isConfig && !lock(vcpu)) return;
+  // Configuration space is one at a time: by its ports selecting and accessing are two steps. So are IOMMUs.
+  const isOneAtATime = isEcam(address) || isIommu(address);
+  if (isOneAtATime && !lock(vcpu)) return;
   emulate(vcpu, address, access);
-  if (isConfig) unlock();
+  if (isOneAtATime) unlock();
   skipInstruction(vcpu, u64(access.length));
 }

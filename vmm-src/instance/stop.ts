@@ -13,12 +13,13 @@ import { flushMemoryMap } from '#processor/guest.ts';
 import { startVcpu } from '#processor/start.ts';
 import { record } from '../events.ts';
 import { KEYBOARD_COMMAND, KEYBOARD_RESET, RESET_CONTROL, RESET_CPU } from '../devices/legacy.ts';
+import { updateIommu } from '../devices/iommu/iommu.ts';
 import { haltForever, portOut8, readTsc } from '../machine/intrinsics.ts';
 import { FREE, amountOf, cpuOwner, cpuTenant, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
 import { otherInstance } from './boot.ts';
 import { quietFunctions, returnWindows } from './grant.ts';
 import { setLowBase } from './guest-memory.ts';
-import { guardApic, guardSharedMsrs, instanceOf, runningInstances } from './instance.ts';
+import { guardApic, guardSharedMsrs, holderOfPlatform, instanceOf, runningInstances } from './instance.ts';
 import { unshare } from './share.ts';
 
 /**
@@ -60,6 +61,7 @@ function markStopped(number: u32, self: u32, reason: StopReason): void {
   instance.stopTick = readTsc();
   record(EventType.STOPPED, number, self, u64(reason), 0n);
   moveEverything(number, FREE);
+  updateIommu(holderOfPlatform());
 }
 
 /** As the bare machine does when its only operating system cannot go on. */
@@ -118,6 +120,7 @@ export function giveBack(vcpu: Vcpu, number: u32): Result {
   record(EventType.GRANTED, self, cpu.index, u64(ResourceKind.MEMORY), amountOf(FREE, ResourceKind.MEMORY));
   adoptFreeCpus(self);
   moveEverything(FREE, self);
+  updateIommu(self);
   resetMap(number);
   setLowBase(number, 0n);
   instanceOf(number).state = InstanceState.NONE;

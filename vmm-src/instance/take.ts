@@ -6,10 +6,11 @@
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
 import { Vcpu, cpuOf, cpus, isTenant, vcpuOf } from '../cpu/cpu.ts';
 import { exposeLogicalId, holdOthers, letGo } from '../cpu/kick.ts';
-import { mapIdentity, resetMap } from '../cpu/memory-map.ts';
+import { mapIdentity, resetMap, swapIoMaps } from '../cpu/memory-map.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { trapMsrRead } from '#processor/bitmaps.ts';
 import { handOverHpet } from '../devices/hpet.ts';
+import { forgetIommuOwner, updateIommu } from '../devices/iommu/iommu.ts';
 import { handOverIoapic } from '../devices/ioapic.ts';
 import { handOverLegacy } from '../devices/legacy.ts';
 import { handOverUart } from '../devices/uart.ts';
@@ -68,6 +69,7 @@ export function takeEverything(vcpu: Vcpu): Result {
   holdOthers(cpu, self);
   recordGrants(self, cpu.index);
   moveLowMemory(self);
+  swapIoMaps();
   resetMap(self);
   mapIdentity(self);
   hideRegion(self);
@@ -75,17 +77,21 @@ export function takeEverything(vcpu: Vcpu): Result {
   guardSharedMsrs(self, false);
   handOverLegacy();
   handOverHpet();
+  forgetIommuOwner();
   handOverIoapic();
   handOverUart();
   openPorts(self);
   trapMsrRead(self, IA32_APIC_BASE, false);
   instanceOf(self).holdsPlatform = true;
+  instanceOf(other).holdsPlatform = false;
+  updateIommu(self);
   flushMemoryMap(vcpu);
   letGo();
   adoptFreeCpus(self);
   moveEverything(FREE, self);
   moveEverything(SHIELDED, self);
   ownFunctions();
+  updateIommu(self);
   instanceOf(other).state = InstanceState.NONE;
   return Result.OK;
 }

@@ -1,0 +1,217 @@
+/**
+ * AMD's IOMMU while the VMM is there. All units share the VMM's device table. A
+ * requester of another instance than the one that holds the platform has that
+ * instance's memory map, and its interrupts as they are; one of the holder's that
+ * its kernel left untranslated has the holder's map. Where that kernel translates,
+ * its own entry stands, with its own page tables, in the VMM's table.
+ */
+import {
+  AMD_4_LEVELS, AMD_ADDRESS, AMD_ENABLE, AMD_ENTRY, AMD_ENTRY_VALID, AMD_FEATURES, AMD_FEATURE_INVALIDATE_ALL, AMD_GUEST, AMD_LEVELS,
+  AMD_PERMISSIONS, AMD_REMAPS, AMD_SEGMENTS, AMD_TABLE_PAGES, AMD_TRANSLATES, AMD_VALID,
+} from '../../machine/amd-iommu.ts';
+import { ioRoot } from '../../cpu/memory-map.ts';
+import { FREE, SHIELDED, functionAt, functionTotal, holdsMemory } from '../../partition.ts';
+import { AmdUnit, amdInvalidate, amdRead, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
+import { requesterOwner, tablesFree, takeTables } from './tables.ts';
+
+const MAX_UNITS: u32 = 16;
+const units: FixedArray<AmdUnit, 16> = zeroed();
+let unitCount: u32 = 0;
+/** The VMM's device table while it stands, else 0, and how many requesters it has entries for. */
+let table: HostPhysical = 0n;
+let requesters: u32 = 0;
+/** As whom the IOAPIC makes requests. */
+let ioapicRequester: u32 = 0;
+
+const PAGES_PER_BUS: u32 = 2;
+const BUS_FUNCTIONS: u32 = 256;
+const FIRST_DOMAIN: u64 = 0xffffn;
+
+/** An entry's words. */
+class Entry extends Struct { translation: u64; domain: u64; interrupts: u64; attributes: u64 }
+assertLayout<Entry>(32);
+
+export function resetAmd(): void {
+  unitCount = 0;
+  table = 0n;
+}
+
+/** A unit that the tables name; false where there are too many. Tables name one several times. */
+export function addAmd(base: HostPhysical): boolean {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount && units[i].base === base) return true;
+  }
+  if (unitCount >= MAX_UNITS) return false;
+  units[unitCount].base = base;
+  unitCount++;
+  return true;
+}
+
+export function setIoapicRequester(bdf: u32): void {
+  ioapicRequester = bdf;
+}
+
+export function amdTotal(): u32 {
+  return unitCount;
+}
+
+export function amdAt(index: u32): AmdUnit {
+  return units[index % MAX_UNITS];
+}
+
+/** Whether the holder's kernel has the units on. They all have its one table. */
+function isOsOn(): boolean {
+  return (units[0].osControl & AMD_ENABLE) !== 0n;
+}
+
+/** Where the holder's kernel has a requester's entry; 0 for none. */
+function osEntry(bdf: u32, holder: u32): HostPhysical {
+  const size: u64 = ((units[0].osTable & AMD_TABLE_PAGES) + 1n) << 12n;
+  const offset: u64 = u64(bdf) * AMD_ENTRY;
+  const place: u64 = (units[0].osTable & AMD_ADDRESS) + offset;
+  return isOsOn() && offset < size && holdsMemory(holder, place, AMD_ENTRY) ? place : 0n;
+}
+
+/** Whether an entry lets a requester reach memory as it is: it is not valid, or has a table of no levels. */
+function isUntranslated(entry: Entry): boolean {
+  if ((entry.translation & AMD_ENTRY_VALID) === 0n) return true;
+  return (entry.translation & AMD_TRANSLATES) !== 0n && (entry.translation & (AMD_LEVELS | AMD_GUEST)) === 0n;
+}
+
+/** Whether a requester's accesses go by page tables of the holder's own kernel. */
+export function isTranslatedByAmdOs(bdf: u32, holder: u32): boolean {
+  if (requesterOwner(bdf, holder) !== holder) return false;
+  const entry = osEntry(bdf, holder);
+  return entry !== 0n && !isUntranslated(at<Entry>(entry));
+}
+
+/** The entry that is right for a requester now. */
+function rightEntry(bdf: u32, holder: u32, out: Entry): void {
+  const owner = requesterOwner(bdf, holder);
+  // Valid, with a table of no levels, and no permission: nothing is reached.
+  out.translation = AMD_VALID;
+  if (owner === FREE || owner === SHIELDED) return;
+  let permissions: u64 = AMD_PERMISSIONS;
+  if (owner === holder && isOsOn()) {
+    const place = osEntry(bdf, holder);
+    if (place === 0n) return;
+    const own = at<Entry>(place);
+    copyBytes(addressOf(out), place, AMD_ENTRY);
+    if (!isUntranslated(own)) return;
+    if ((own.translation & AMD_ENTRY_VALID) !== 0n) permissions = own.translation & AMD_PERMISSIONS;
+  }
+  out.translation = AMD_VALID | AMD_4_LEVELS | permissions | ioRoot(owner, 4);
+  out.domain = FIRST_DOMAIN - u64(owner);
+}
+
+/** Gives a requester the entry that is right; whether it had another. It is never without: one that is not valid lets everything through. */
+function updateRequester(bdf: u32, holder: u32): boolean {
+  const right: Entry = zeroed();
+  rightEntry(bdf, holder, right);
+  const entry = at<Entry>(table + u64(bdf) * AMD_ENTRY);
+  const isSame = entry.translation === right.translation && entry.domain === right.domain
+    && entry.interrupts === right.interrupts && entry.attributes === right.attributes;
+  if (isSame) return false;
+  if (entry.translation !== right.translation) entry.translation = AMD_VALID;
+  entry.domain = right.domain;
+  entry.interrupts = right.interrupts;
+  entry.attributes = right.attributes;
+  entry.translation = right.translation;
+  return true;
+}
+
+function invalidateAll(): void {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount) amdInvalidate(units[i]);
+  }
+}
+
+function updateAll(holder: u32): void {
+  for (let bdf: u32 = 0; bdf < requesters; bdf++) updateRequester(bdf, holder);
+}
+
+/** Makes every entry what it is to be, and the units look at them anew. */
+export function updateAmd(holder: u32): void {
+  updateAll(holder);
+  invalidateAll();
+}
+
+/** The same for one requester. */
+export function updateAmdRequester(bdf: u32, holder: u32): void {
+  if (bdf < requesters && updateRequester(bdf, holder)) invalidateAll();
+}
+
+/** Whether a unit can do what is needed, and all have the table of the first. */
+function isUsable(unit: AmdUnit): boolean {
+  const isAlike = ((unit.osControl ^ units[0].osControl) & AMD_ENABLE) === 0n && unit.osTable === units[0].osTable;
+  return isAlike && (amdRead(unit, AMD_FEATURES) & AMD_FEATURE_INVALIDATE_ALL) !== 0n && (unit.osControl & AMD_SEGMENTS) === 0n;
+}
+
+function busesUsed(): u32 {
+  let last: u32 = 0;
+  for (let i: u32 = 0; i < functionTotal(); i++) {
+    const bus: u32 = u32(functionAt(i).bdf >> 8);
+    if (bus > last) last = bus;
+  }
+  return last + 1;
+}
+
+/**
+ * Takes the units over from the kernel of `holder`, which does not run meanwhile;
+ * false if one of them can't be, and all are as before.
+ */
+export function engageAmd(holder: u32): boolean {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i >= unitCount) break;
+    lookAtAmd(units[i]);
+    if (!isUsable(units[i])) return false;
+  }
+  const pages: u32 = PAGES_PER_BUS * busesUsed();
+  if (pages + 2 * unitCount > tablesFree()) return false;
+  table = takeTables(pages);
+  requesters = busesUsed() * BUS_FUNCTIONS;
+  updateAll(holder);
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i >= unitCount) break;
+    units[i].commands = takeTables(1);
+    units[i].events = takeTables(1);
+    takeAmd(units[i], table | u64(pages - 1));
+  }
+  return true;
+}
+
+/** The units are as the holder's kernel has told them to be. */
+export function disengageAmd(): void {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount) returnAmd(units[i]);
+  }
+  table = 0n;
+}
+
+/** For a kernel that was never told of the units: to it they are off, as after reset. */
+export function forgetAmdOwner(): void {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i >= unitCount) break;
+    const unit = units[i];
+    unit.osTable = 0n;
+    unit.osCommands = 0n;
+    unit.osCommandTail = 0n;
+    unit.osEvents = 0n;
+    unit.osEventHead = 0n;
+    unit.osEventTail = 0n;
+    unit.osControl = 0n;
+  }
+}
+
+/** The same for units that were never taken over: their kernel is gone. */
+export function turnOffAmdUnits(): void {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount) turnOffAmd(units[i]);
+  }
+}
+
+/** Whether the IOAPIC's interrupts are remapped by tables of the holder's kernel. */
+export function amdRemapsInterrupts(holder: u32): boolean {
+  const entry = osEntry(ioapicRequester, holder);
+  return entry !== 0n && (at<Entry>(entry).interrupts & AMD_REMAPS) !== 0n;
+}

@@ -1,0 +1,181 @@
+/**
+ * The machine's IOMMUs, whichever kind they are: while the VMM is there they keep
+ * the devices of each instance within what the instance itself reaches
+ * (cpu/memory-map.ts has the tables for that). The kernel that holds the platform
+ * may drive them all the while: it sees its own registers, and translates for its
+ * own devices as it likes. The kind is what ACPI names, not the processor's.
+ */
+import { IoFormat } from '../../cpu/io-page-format.ts';
+import { setIoFormat } from '../../cpu/memory-map.ts';
+import { AMD_SIZE } from '../../machine/amd-iommu.ts';
+import { VTD_SIZE } from '../../machine/vtd.ts';
+import {
+  addAmd, amdAt, amdRemapsInterrupts, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, resetAmd, setIoapicRequester, turnOffAmdUnits, updateAmd,
+  updateAmdRequester,
+} from './amd.ts';
+import { amdAtAddress, collectAmd, readAmd, writeAmd } from './amd-registers.ts';
+import { resetTables } from './tables.ts';
+import { addVtd, disengageVtd, engageVtd, forgetVtdOwner, resetVtd, turnOffVtd, updateVtd, updateVtdRequester, vtdAt, vtdRemapsInterrupts, vtdTotal } from './vtd.ts';
+import { collectVtd, readVtd, vtdAtAddress, writeVtd } from './vtd-registers.ts';
+
+let format: IoFormat = IoFormat.NONE;
+/** There is a unit that the VMM does not know how to drive, and which would stay open. */
+let refused: boolean = false;
+let engaged: boolean = false;
+
+/** Forgets what is known of units. */
+export function resetIommu(): void {
+  format = IoFormat.NONE;
+  refused = false;
+  engaged = false;
+  setIoFormat(format);
+  resetVtd();
+  resetAmd();
+}
+
+/** A unit that ACPI names: one of Intel's, with one page of registers. */
+export function foundVtd(base: HostPhysical): void {
+  format = IoFormat.VTD;
+  setIoFormat(format);
+  if (!addVtd(base)) refused = true;
+}
+
+/** One of AMD's. */
+export function foundAmd(base: HostPhysical): void {
+  format = IoFormat.AMD;
+  setIoFormat(format);
+  if (!addAmd(base)) refused = true;
+}
+
+/** As whom the IOAPIC's interrupts come to AMD's units. */
+export function foundIoapic(bdf: u32): void {
+  setIoapicRequester(bdf);
+}
+
+/** A unit that is for other devices than those the VMM looks at. */
+export function refuseIommu(): void {
+  refused = true;
+}
+
+/** How many units there are whose registers no instance is to reach, and where they are. */
+export function unitTotal(): u32 {
+  return format === IoFormat.AMD ? amdTotal() : vtdTotal();
+}
+
+export function unitBase(index: u32): HostPhysical {
+  return format === IoFormat.AMD ? amdAt(index).base : vtdAt(index).base;
+}
+
+export function unitSize(): u64 {
+  return format === IoFormat.AMD ? AMD_SIZE : VTD_SIZE;
+}
+
+/** Whether devices are confined now. */
+export function isConfined(): boolean {
+  return engaged;
+}
+
+/** Confines devices, if that can be done and is not done yet; the processors of `holder`, which holds the platform, are held. */
+export function engageIommu(holder: u32): void {
+  if (format === IoFormat.NONE || refused || engaged) return;
+  resetTables();
+  engaged = format === IoFormat.AMD ? engageAmd(holder) : engageVtd(holder);
+  refused = !engaged;
+}
+
+/** Whether engageIommu would do anything. */
+export function mayEngage(): boolean {
+  return format !== IoFormat.NONE && !refused && !engaged;
+}
+
+/** The units are as the kernel of `holder` has them; its processors are held. */
+export function disengageIommu(holder: u32): void {
+  if (!engaged) return;
+  engaged = false;
+  if (format === IoFormat.AMD) disengageAmd();
+  else disengageVtd(holder);
+}
+
+/** Something that instances reach, or a function's owner, has changed: devices are confined accordingly when this returns. */
+export function updateIommu(holder: u32): void {
+  if (!engaged) return;
+  if (format === IoFormat.AMD) updateAmd(holder);
+  else updateVtd(holder);
+}
+
+/** A function that its owner looks at in configuration space, as it does before the function may master the bus: its kernel may have made it an entry since. */
+export function noteRequester(bdf: u32, holder: u32): void {
+  if (!engaged) return;
+  if (format === IoFormat.AMD) updateAmdRequester(bdf, holder);
+  else updateVtdRequester(bdf, holder);
+}
+
+/** The platform goes to a kernel that was never told of the units: to it they are off, and remap no interrupts. */
+export function forgetIommuOwner(): void {
+  if (format === IoFormat.AMD) {
+    if (engaged) forgetAmdOwner();
+    else turnOffAmdUnits();
+  } else if (format === IoFormat.VTD) {
+    if (engaged) forgetVtdOwner();
+    else turnOffVtd();
+  }
+}
+
+/** Records what devices have been kept from. */
+export function collectViolations(holder: u32): void {
+  if (!engaged) return;
+  if (format === IoFormat.AMD) collectAmd(holder);
+  else collectVtd(holder);
+}
+
+/** Of a redirection entry's high word, with VT-d: it names an entry of a remapping table (VT-d 4.1, 5.1.5.1). */
+const REMAPPABLE: u32 = 0x10000;
+
+/** Whether a redirection entry of the IOAPIC names no destination, but what a table of the kernel's makes of it. */
+export function isRemapped(high: u32, holder: u32): boolean {
+  if (format === IoFormat.AMD) return amdRemapsInterrupts(holder);
+  return (high & REMAPPABLE) !== 0 && vtdRemapsInterrupts();
+}
+
+/** Whether an address is one of a unit's registers. */
+export function isIommu(address: GuestPhysical): boolean {
+  return format === IoFormat.AMD ? amdAtAddress(address) !== amdTotal() : vtdAtAddress(address) !== vtdTotal();
+}
+
+function readWord(address: GuestPhysical, holder: u32): u32 {
+  if (!engaged) return load32(u64(address));
+  if (format === IoFormat.AMD) {
+    const unit = amdAt(amdAtAddress(address));
+    return readAmd(unit, wrapU32(u64(address) - unit.base), holder);
+  }
+  const unit = vtdAt(vtdAtAddress(address));
+  return readVtd(unit, wrapU32(u64(address) - unit.base), holder);
+}
+
+function writeWord(address: GuestPhysical, value: u32, holder: u32): void {
+  if (!engaged) {
+    store32(u64(address), value);
+    return;
+  }
+  if (format === IoFormat.AMD) {
+    const unit = amdAt(amdAtAddress(address));
+    writeAmd(unit, wrapU32(u64(address) - unit.base), value, holder);
+    return;
+  }
+  const unit = vtdAt(vtdAtAddress(address));
+  writeVtd(unit, wrapU32(u64(address) - unit.base), value, holder);
+}
+
+/** A load of `size` bytes by the kernel that holds the platform; registers are words and pairs of them. */
+export function readIommu(address: GuestPhysical, size: u32, holder: u32): u64 {
+  const word: u64 = u64(address) & ~3n;
+  const low: u64 = u64(readWord(word, holder)) >> (8n * (u64(address) & 3n));
+  return size < 8 ? low : low | (u64(readWord(word + 4n, holder)) << 32n);
+}
+
+/** A store. Those of other sizes than 4 and 8 bytes are lost: no register takes them. */
+export function writeIommu(address: GuestPhysical, size: u32, value: u64, holder: u32): void {
+  if ((u64(address) & 3n) !== 0n || size < 4) return;
+  writeWord(address, wrapU32(value), holder);
+  if (size === 8) writeWord(address + 4n, wrapU32(value >> 32n), holder);
+}

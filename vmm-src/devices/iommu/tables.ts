@@ -1,0 +1,63 @@
+/**
+ * What the IOMMU drivers share: pages for the tables and queues that the units
+ * read, and the answer to whose a device's accesses are.
+ */
+import { PAGE_SIZE, PageTable } from '../../machine/registers.ts';
+import { FREE, SHIELDED, findFunction, functionAt, functionTotal } from '../../partition.ts';
+
+export const DEVICE_TABLES: u32 = 64;
+const pages: FixedArray<PageTable, 64> = zeroed(4096);
+let taken: u32 = 0;
+
+/** All pages are free again. */
+export function resetTables(): void {
+  taken = 0;
+}
+
+export function tablesFree(): u32 {
+  return DEVICE_TABLES - taken;
+}
+
+/** Zeroed pages that follow each other; there must be as many. */
+export function takeTables(count: u32): HostPhysical {
+  assert(count > 0 && count <= tablesFree());
+  const first: u64 = addressOf(pages) + u64(taken) * PAGE_SIZE;
+  taken += count;
+  fillBytes(first, 0, u64(count) * PAGE_SIZE);
+  return first;
+}
+
+/** Whether a function on a bus is another instance's than `holder`'s, or nobody's. */
+function isShared(bus: u32, holder: u32): boolean {
+  for (let i: u32 = 0; i < functionTotal(); i++) {
+    const fn = functionAt(i);
+    if (u32(fn.bdf >> 8) === bus && fn.owner !== holder) return true;
+  }
+  return false;
+}
+
+/**
+ * The instance whose memory a requester may reach, if any. One that is no known
+ * function is the platform holder's (virtual functions are not scanned for), but
+ * on a bus below a bridge where it could speak for a function that is not.
+ */
+export function requesterOwner(bdf: u32, holder: u32): u32 {
+  const index = findFunction(wrapU16(bdf));
+  if (index < functionTotal()) return functionAt(index).owner;
+  const bus: u32 = bdf >> 8;
+  return bus !== 0 && isShared(bus, holder) ? FREE : holder;
+}
+
+/** The same, as an event has it: 0 for nobody. */
+export function requesterInstance(bdf: u32, holder: u32): u32 {
+  const owner = requesterOwner(bdf, holder);
+  return owner === SHIELDED ? 0 : owner;
+}
+
+/** Whether a known function is on a bus. */
+export function isBusUsed(bus: u32): boolean {
+  for (let i: u32 = 0; i < functionTotal(); i++) {
+    if (u32(functionAt(i).bdf >> 8) === bus) return true;
+  }
+  return false;
+}
