@@ -7,10 +7,11 @@
 #   TARGET    the machine to run on: bochs; for demo also qemu (AMD-V, q35), or kvm, where QEMU/KVM gives its guests VT-x
 #   SCENARIO  of the demo: cycle, upgrade (OS 2 has Debian 13's kernel), add (a disk is plugged in; TARGET=qemu)
 #   FIRMWARE  of the demo's machine: bios, or with TARGET=qemu also uefi
+#   IOMMU     of the demo's machine, with TARGET=qemu: none, or intel or amd
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
-export KERNEL KERNEL1 KERNEL2 CPUS TARGET SCENARIO FIRMWARE
+export KERNEL KERNEL1 KERNEL2 CPUS TARGET SCENARIO FIRMWARE IOMMU
 
 .PHONY: help setup iso run test demo bench check fuzz-compiler bench-compiler clean distclean
 
@@ -26,7 +27,7 @@ help:
 	@echo "make bench-compiler   the dialect against C and AssemblyScript"
 	@echo "make clean      remove what was built; distclean also what was downloaded"
 	@echo
-	@sed -n '/^# Variables/,/^#   FIRMWARE/s/^# \?//p' Makefile
+	@sed -n '/^# Variables/,/^#   IOMMU/s/^# \?//p' Makefile
 
 setup:
 	@image/setup.sh

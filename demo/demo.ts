@@ -49,6 +49,15 @@ function chosenFirmware(): boolean {
   return firmware === "uefi";
 }
 
+/** IOMMU=intel or amd: a unit of theirs, which OS 1 drives; for the machine that QEMU emulates. */
+function chosenIommu(): string[] {
+  const iommu = process.env.IOMMU;
+  if (!iommu) return [];
+  if (iommu !== "intel" && iommu !== "amd") throw new UserError(`IOMMU=${iommu}: give intel or amd`);
+  if (process.env.TARGET !== "qemu") throw new UserError(`IOMMU=${iommu}: only TARGET=qemu has one`);
+  return ["-device", `${iommu}-iommu`];
+}
+
 /** The first port is OS 1's until it ends, then OS 2's; what OS 2 said before went to the second. */
 function writeLogs(machine: Machine, ended: string): void {
   const com1 = readLog(machine.com1Log);
@@ -66,6 +75,7 @@ async function main(): Promise<boolean> {
   if (missing) throw new UserError(`TARGET=kvm: ${missing}`);
   const cpus = chosenCpus();
   const uefi = chosenFirmware();
+  const iommu = chosenIommu();
   const scenario = chosenScenario(process.env.TARGET || "bochs");
   if (scenario.kernel2 && !process.env.KERNEL && !process.env.KERNEL2) process.env.KERNEL2 = scenario.kernel2;
   const { kernel1, kernel2 } = chosenKernels();
@@ -78,7 +88,7 @@ async function main(): Promise<boolean> {
   );
   screen.heading();
   const iso = await screen.step("", "building what isn't built yet", buildInBackground);
-  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: runName, ...(uefi && { uefi }), ...(scenario.args && { args: scenario.args }) }));
+  const machine = await screen.step("", `starting ${target.name}`, () => target.start({ iso, cpus, memoryMiB, name: runName, ...(uefi && { uefi }), args: [...iommu, ...(scenario.args ?? [])] }));
   screen.line({ what: `${target.name} has started` });
   const timeline = new Timeline();
   try {
