@@ -61,7 +61,7 @@ function translates(made: Made): void {
 }
 
 function status(vmm: Vmm): number {
-  expect(vmm.hypercall(0, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6256n })).toBe(OK);
+  expect(vmm.hypercall(0, HYPERCALL.STATUS, { rdi: BUFFER, rsi: BigInt(vmm.loaded.layout("Status").size) })).toBe(OK);
   return vmm.view("Status", BUFFER).stillTrapped;
 }
 

@@ -64,8 +64,8 @@ function context(memory: Made["vmm"]["machine"]["memory"], bdf: number, low: big
   memory.write(place + 8n, 8, high);
 }
 
-function status(vmm: Vmm, cpu = 0): number {
-  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER + (cpu === 1 ? BASE - GIB + 64n * MIB : 0n), rsi: 6256n })).toBe(OK);
+function status(vmm: Vmm): number {
+  expect(vmm.hypercall(0, HYPERCALL.STATUS, { rdi: BUFFER, rsi: BigInt(vmm.loaded.layout("Status").size) })).toBe(OK);
   return vmm.view("Status", BUFFER).stillTrapped;
 }
 
@@ -269,6 +269,14 @@ describe("a kernel that drives the IOMMU", () => {
     expect([writes(unit, NIC, IOVA), writes(unit, NIC, OWN), writes(unit, CARD, REGION)]).toEqual([OWN, null, REGION]);
     expect(register(vmm, VTD.RTADDR)).toBe(Number(ROOT));
   });
+});
+
+test("a release that is begun lets devices go, and they are confined again when another instance boots instead", () => {
+  const { vmm, unit } = machine(translates);
+  expect(vmm.hypercall(0, HYPERCALL.RELEASE_BEGIN, { rdx: 3n })).toBe(OK);
+  expect([status(vmm) & DMA, writes(unit, CARD, REGION)]).toEqual([0, REGION]);
+  expect(boot(vmm, grantCard)).toBe(OK);
+  expect([status(vmm) & DMA, writes(unit, CARD, REGION), writes(unit, CARD, BASE + 2n * MIB), writes(unit, NIC, IOVA)]).toEqual([DMA, null, BASE + 2n * MIB, OWN]);
 });
 
 describe("an IOMMU that the VMM can't drive", () => {

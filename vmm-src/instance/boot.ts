@@ -169,9 +169,9 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   const self = cpuOf(vcpu);
   const checked = checkRequest(request, parent, self);
   if (checked !== Result.OK) return checked;
+  cancelRelease();
   knowFunctions(vcpu);
   const start: KernelStart = zeroed();
-  cancelRelease();
   rememberLogicalId(vcpu);
   holdOthers(self, parent);
   const partitioned = partition(request, parent, child);
