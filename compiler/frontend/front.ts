@@ -33,6 +33,8 @@ export class Front {
   readonly failed = new Map<ts.Node, Refusal>();
   /** Function bodies and assertions, for when everything is declared; instances add theirs. */
   readonly work: (() => void)[] = [];
+  /** Functions whose bodies are in it, or were. */
+  readonly queued = new Set<Func>();
   /** What is being declared or lowered. */
   instance: Instance = ROOT;
   /** Names are asked for several times, and tsc finds them anew each time. */

@@ -74,7 +74,7 @@ function update(scope: Scope, node: ts.Expression, place: Place, operator: ts.Sy
   const temps: Temp[] = [];
   const once = stabilise(scope, place, temps);
   const value = arithmetic(scope, operator, valueOf(once), right, node, leftNode, rightNode);
-  if (once.kind === "local") once.local.reads--;
+  uncount(once);
   const named = namedResult(value, place.type);
   return { kind: "assign", loc: scope.front.loc(node), temps, place: once, value: coerce(scope, named, place.type, node) };
 }
@@ -88,7 +88,14 @@ function assign(scope: Scope, node: ts.Expression, place: Place, value: Expr): S
   const temps: Temp[] = [];
   const shows = isImpure(value) && !placeChildren(place).every(isStable);
   const settled = shows ? stabilise(scope, place, temps) : place;
+  if (settled.kind !== "local") uncount(settled);
   return { kind: "assign", loc: scope.front.loc(node), temps, place: settled, value };
+}
+
+/** Storage that is only written is not used to a C compiler. */
+function uncount(written: Place): void {
+  const root = rootOf(written);
+  if (root.kind === "local") root.local.reads--;
 }
 
 function isStep(operator: ts.SyntaxKind): boolean {

@@ -118,6 +118,7 @@ function commonType(scope: Scope, node: ts.ConditionalExpression, yes: Expr, no:
     if (expected?.kind !== "int") throw refuse.untypedChoice(scope.front.loc(node));
     return expected;
   }
+  if (yes.kind === "null" && no.kind === "null" && expected?.kind === "ref") return expected;
   if (yes.kind === "null" && no.kind === "null") throw refuse.untypedChoice(scope.front.loc(node));
   if (yes.type.kind === "literal" || yes.kind === "null") return nullableIf(yes.kind === "null", no.type);
   if (no.type.kind === "literal" || no.kind === "null") return nullableIf(no.kind === "null", yes.type);

@@ -165,7 +165,7 @@ function shift(scope: Scope, op: ShiftOp, left: Expr, right: Expr, leftNode: ts.
   needInteger(scope, op, left, leftNode);
   needInteger(scope, op, right, rightNode);
   if (left.kind === "const" && left.type.kind === "literal") {
-    if (right.kind !== "const") return shift(scope, op, coerce(scope, left, shiftedType(scope, right, expected, leftNode), leftNode), right, leftNode, rightNode);
+    if (right.kind !== "const") return shift(scope, op, coerce(scope, left, shiftedType(scope, left.type, right, expected, leftNode), leftNode), right, leftNode, rightNode);
     if (right.value < 0n || right.value > 4096n) throw refuse.shiftCount(scope.front.loc(rightNode), right.value, "a constant");
     return { kind: "const", type: left.type, value: fold(op, left.value, right.value), name: foldedName(left, op, right) };
   }
@@ -179,8 +179,8 @@ function shift(scope: Scope, op: ShiftOp, left: Expr, right: Expr, leftNode: ts.
 }
 
 /** The type of a constant that is shifted by a variable count: what is expected, else the count's own. */
-function shiftedType(scope: Scope, count: Expr, expected: Type | undefined, node: ts.Node): IntType {
-  if (expected?.kind === "int") return plain(expected);
+function shiftedType(scope: Scope, { js }: LiteralType, count: Expr, expected: Type | undefined, node: ts.Node): IntType {
+  if (expected?.kind === "int" && (expected.bits === 64) === (js === "bigint")) return plain(expected); // wrapU16(1n << x) expects no u16 of the shift
   if (count.type.kind === "int" && count.type.bits >= 32) return plain(count.type);
   throw refuse.untypedChoice(scope.front.loc(node));
 }

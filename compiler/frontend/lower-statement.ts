@@ -69,6 +69,8 @@ type FunctionNode = ts.FunctionDeclaration | ts.MethodDeclaration;
 
 /** Leaves a function's body for when everything is declared. */
 export function queueBody(front: Front, func: Func, node: FunctionNode, instance: Instance): void {
+  if (front.queued.has(func)) return; // a method may be called before its struct's turn comes
+  front.queued.add(func);
   front.work.push(() => front.within(instance, () => lowerFunctionBody(front, func, node)));
 }
 

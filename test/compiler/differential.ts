@@ -6,7 +6,9 @@ import fc from "fast-check";
 import { emitC } from "../../compiler/emit-c/program.ts";
 import type { Program as Compiled } from "../../compiler/ir.ts";
 import { reportAll } from "../../compiler/report.ts";
-import { Choices, Program, WORLD } from "./generate.ts";
+import { Choices } from "./generate/choices.ts";
+import { Program } from "./generate/program.ts";
+import { WORLD } from "./generate/world.ts";
 import { ALL_C, CATCH_TRAPS, type CWorld, type Call, compileModules, runC, runNode } from "./worlds.ts";
 
 /** Programs to one C file. */

@@ -1,7 +1,7 @@
 /** Random wrong programs are refused where they are wrong; `make fuzz-compiler` tries more of them. */
 import { describe, expect, test } from "vitest";
 import { moduleOf } from "./differential.ts";
-import { WORLD } from "./generate.ts";
+import { WORLD } from "./generate/world.ts";
 import { WRONG, misjudged } from "./wrong.ts";
 import { compileModules } from "./worlds.ts";
 

@@ -4,7 +4,8 @@ import { emitC } from "../../compiler/emit-c/program.ts";
 import { placeStatics } from "../../compiler/emit-js/frame.ts";
 import { emitJs } from "../../compiler/emit-js/program.ts";
 import { moduleOf } from "./differential.ts";
-import { Choices, WORLD } from "./generate.ts";
+import { Choices } from "./generate/choices.ts";
+import { WORLD } from "./generate/world.ts";
 import { compileModules } from "./worlds.ts";
 
 const choices = fc.array(fc.nat(0xffff), { minLength: 40, maxLength: 250, size: "max" });
