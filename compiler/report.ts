@@ -9,12 +9,16 @@ export function report(diagnostic: Diagnostic): string {
   return lines.join("\n");
 }
 
+/** Errors that are shown: more than these nobody reads before the next run. */
+const MOST = 50;
+
 export function reportAll(diagnostics: Diagnostic[]): string {
   const count = diagnostics.length;
-  return `${diagnostics.map(report).join("\n\n")}\n\n${count} error${count === 1 ? "" : "s"}\n`;
+  const more = count > MOST ? `, the first ${MOST} shown` : "";
+  return `${diagnostics.slice(0, MOST).map(report).join("\n\n")}\n\n${count} error${count === 1 ? "" : "s"}${more}\n`;
 }
 
-/** For editors: lines and columns counted from 1, the end exclusive. */
+/** For editors, all of them: lines and columns counted from 1, the end exclusive. */
 export function reportJson(diagnostics: Diagnostic[]): string {
   return `${JSON.stringify(diagnostics.map(({ code, message, instead, loc }) => {
     const start = loc.source.position(loc.start);

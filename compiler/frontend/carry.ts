@@ -3,7 +3,7 @@
  * imports none that did, stays as it was. Where only the insides of functions changed, the module's declarations stay
  * the same objects, so that those who import it stay too. Everything else is made anew.
  */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import type { Func } from "../ir.ts";
 import { Front } from "./front.ts";
 import { type Generic, type Made, ROOT, type TypeArgument, newInstance } from "./instance.ts";

@@ -1,5 +1,5 @@
 /** Where a value of one type stands where another is needed: what passes, what is refused. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type Expr, type IntType, type RefType, type Type, sameInt, sameStorage, typeName } from "../ir.ts";
 import { fitConstant } from "./constants.ts";

@@ -1,5 +1,5 @@
 /** Constant expressions: those that lower to a single constant. Arithmetic on them is exact until they meet a type. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type EnumDecl, type Expr, INTS, type IntType, type LiteralType, type Type, fits, wrap } from "../ir.ts";
 import { type Front, constantScope, hasTag } from "./front.ts";

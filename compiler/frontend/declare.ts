@@ -1,5 +1,5 @@
 /** Declarations at module level: constants, static storage, functions. Each is made when it is first needed. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { Refusal, refuse } from "../diagnostics.ts";
 import { type Expr, type Func, INTS, type Init, type Local, type StructType, type Type, isAggregate, sameInt, sameStorage, typeName } from "../ir.ts";
 import { alignOf } from "../layout.ts";

@@ -1,5 +1,5 @@
 /** What the front end knows while it works: the program, the errors so far, and the declarations by symbol. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { CONSEQUENCE, type Construct, type Diagnostic, Refusal, refuse } from "../diagnostics.ts";
 import type { EnumDecl, Expr, Func, Local, Static, StructType, Type } from "../ir.ts";
 import type { Loc } from "../source.ts";

@@ -2,7 +2,7 @@
  * Generics by monomorphisation: a generic declaration is declared and lowered once for each list of arguments that the
  * program gives it. What is not generic is the one instance without arguments.
  */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type EnumDecl, type Func, type RecordType, type SliceType, type StructType, type Type, typeName } from "../ir.ts";
 import type { Front } from "./front.ts";

@@ -1,5 +1,5 @@
 /** Expression statements: assignments, ++ and --, calls, and the checks that are statements. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, type Local, type Place, type Stmt, type Temp, type Type, isAggregate, mustUse, typeName } from "../ir.ts";
 import { coerce, lowerAs } from "./coerce.ts";

@@ -1,5 +1,5 @@
 /** Bit fields: parts of a struct's one word, read and written by shifts and masks. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { type BitField, BOOL, type Expr, type IntType, type Place, type Stmt, type Temp, wrap } from "../ir.ts";
 import { refuse } from "../diagnostics.ts";
 import { coerce, nonNull } from "./coerce.ts";

@@ -1,5 +1,5 @@
 /** The core library: one flat table from a function's name to how it is lowered. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import {
   type AtomicOp, type BuiltinName, type Expr, HOST_VIRTUAL, INTS, type Place, STRING, type StructType, type Type, VOID, isAggregate, typeName,

@@ -1,5 +1,5 @@
 /** Calls: of the program's functions, of the core library. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import type { Expr, Func, Type } from "../ir.ts";
 import { coerce, lowerAs } from "./coerce.ts";

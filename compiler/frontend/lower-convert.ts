@@ -1,5 +1,5 @@
 /** Conversions between integers: u8(x) checks, wrapU8(x) keeps the low bits, x as SomeEnum names. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type Expr, INTS, type IntType, fits, maxOf, minOf, sameInt, typeName, wrap } from "../ir.ts";
 import { fitConstant } from "./constants.ts";

@@ -1,5 +1,5 @@
 /** Expressions: one flat table from syntax to the function that lowers it. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { type Construct, refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, STRING, type Type, VOID, isAggregate, sameStorage, typeName } from "../ir.ts";
 import { coerce, mismatch, nonNull } from "./coerce.ts";

@@ -1,5 +1,5 @@
 /** Loops. A for loop that counts below a constant, or below a slice's length, proves its index. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, INTS, type Local, type Stmt, type Type, typeName } from "../ir.ts";
 import type { Loc } from "../source.ts";

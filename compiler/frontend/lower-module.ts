@@ -1,5 +1,5 @@
 /** Modules: what may stand at module level, and the program made of it. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { type Diagnostic, Refusal, UNKNOWN_NAME, refuse } from "../diagnostics.ts";
 import type { Program } from "../ir.ts";
 import { sizeOf } from "../layout.ts";

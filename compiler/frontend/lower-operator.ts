@@ -1,5 +1,5 @@
 /** Operators. Both sides have one integer type; constants take the other side's. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { type Construct, refuse } from "../diagnostics.ts";
 import {
   type ArithmeticOp, BOOL, type CompareOp, type Expr, type IntType, type LiteralType, type ShiftOp, type Type, sameInt, sameStorage, typeName, wrap,

@@ -1,5 +1,5 @@
 /** Names, fields and elements: as places to write, as values to read. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, INTS, type Place, type Type, isAggregate, typeName } from "../ir.ts";
 import { coerce, nonNull } from "./coerce.ts";

@@ -1,5 +1,5 @@
 /** Records: made by object literals, read by the variant that tsc has narrowed them to, never changed in place. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, type RecordField, type RecordType, type Type, type Variant, sameStorage, typeName } from "../ir.ts";
 import { lowerAs } from "./coerce.ts";

@@ -1,5 +1,5 @@
 /** Slices: a part of an array with its length. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type Expr, HOST_VIRTUAL, INTS, type Local, type SliceType, type Type, typeName } from "../ir.ts";
 import { placeChildren } from "../walk.ts";

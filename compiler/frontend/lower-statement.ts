@@ -1,5 +1,5 @@
 /** Statements: one flat table from syntax to the function that lowers it. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { type Construct, refuse } from "../diagnostics.ts";
 import { type Func, type Stmt, mustUse, typeName } from "../ir.ts";
 import { visitStatements } from "../walk.ts";

@@ -1,5 +1,5 @@
 /** switch: constant labels, no falling through, exhaustive over enumerations. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, type IntType, type Stmt, type SwitchCase, type Variant, typeName } from "../ir.ts";
 import { coerce } from "./coerce.ts";

@@ -1,5 +1,5 @@
 /** Local variables: constants that fold away, scalars, references, and storage on the stack. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { type Expr, type Local, type Stmt, type Type, isAggregate, typeName } from "../ir.ts";
 import { coerce, nonNull } from "./coerce.ts";

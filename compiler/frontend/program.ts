@@ -1,7 +1,7 @@
 /** The TypeScript program: files, its own diagnostics, and the modules in the order of their dependence. */
 import fs from "node:fs";
 import path from "node:path";
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { type Diagnostic, refuse } from "../diagnostics.ts";
 import { CORE } from "../files.ts";
 import { type Loc, Source } from "../source.ts";
@@ -169,7 +169,7 @@ function overlayHost(overlay: Map<string, string> | undefined, before: ts.Progra
     if (text === undefined) return undefined;
     const known = before?.getSourceFile(name) ?? parsed.get(name);
     if (known?.text === text) return known;
-    const file = ts.createSourceFile(name, text, options, true);
+    const file = ts.createSourceFile(name, text, options); // the checker sets the parents
     parsed.set(name, file);
     return file;
   };

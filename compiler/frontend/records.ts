@@ -1,5 +1,5 @@
 /** Record types: `type Range = { start: u64; end: u64 }`, and unions of records that a tag tells apart. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { Refusal, refuse } from "../diagnostics.ts";
 import { BOOL, type RecordField, type RecordType, type Type, type Variant } from "../ir.ts";
 import { layOutRecord } from "../layout.ts";

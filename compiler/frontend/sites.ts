@@ -1,4 +1,4 @@
-import type ts from "./typescript.cjs";
+import type { ts } from "./typescript.cjs";
 import type { Site } from "../ir.ts";
 import type { Scope } from "./front.ts";
 

@@ -1,5 +1,5 @@
 /** Type annotations to dialect types. The dialect never uses a type that tsc inferred. */
-import ts from "./typescript.cjs";
+import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import {
   BOOL, HOST_VIRTUAL, INTS, type IntType, NEVER, STRING, type StructType, type Type, VOID, holdsReference, isAggregate, typeName,

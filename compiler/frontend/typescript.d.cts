@@ -1,2 +1,2 @@
 import ts = require("typescript");
-export = ts;
+export { ts };

@@ -75,6 +75,18 @@ describe("explain", () => {
 });
 
 describe("the command line", () => {
+  test("shows fifty errors, and says of how many", () => {
+    const file = path.join(dir, "many.ts");
+    const lines = Array.from({ length: 70 }, (_, i) => `  const x${i}: u8 = 256;\n`);
+    fs.writeFileSync(file, `export function f(): void {\n${lines.join("")}}\n`);
+    const check = (...more: string[]) => spawnSync(process.execPath, [...CLI, "check", ...more, file], { encoding: "utf8" });
+    const { status, stderr } = check();
+    expect(status).toBe(1);
+    expect(stderr.match(/error: 256 does not fit u8/g)).toHaveLength(50);
+    expect(stderr).toMatch(/\n70 errors, the first 50 shown\n$/);
+    expect(JSON.parse(check("--json").stdout)).toHaveLength(70);
+  }, 60_000);
+
   test("gives editors JSON, several errors a run", () => {
     const file = path.join(dir, "main.ts");
     fs.writeFileSync(file, "export function f(a: u8): u32 { return a; }\nexport function g(a: u32): u32 { return a ** 2; }\n");

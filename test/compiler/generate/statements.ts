@@ -77,7 +77,10 @@ export abstract class Statements extends Values {
   private assignment(): string[] {
     const stored = this.choose.rarely(3) ? this.choose.of(["Kind", ...this.statics, ...this.scope].map((one) => (typeof one === "string" ? one : one.fixed || one.type.startsWith("array") || this.isStruct(one.type) ? "Kind" : one.type))) : null;
     const type = stored ?? (this.choose.rarely(6) ? "boolean" : this.choose.of(INTS));
-    return [`${this.place(type)} = ${this.text(type)};`];
+    const place = this.place(type);
+    const { text, constant } = this.expression(type, MAX_DEPTH);
+    const tooLarge = constant && /\.b\d+$/.test(place); // a constant that a bit field has no room for is refused
+    return [`${place} = ${tooLarge ? `same<${type}>(${text})` : text};`];
   }
 
   private isStruct(type: TypeName): boolean {
