@@ -1,5 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { buildIso } from "../../image/iso.ts";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { type BochsMachine, startBochs } from "./bochs.ts";
 
 const seconds = 1000;
@@ -15,6 +14,15 @@ interface Status {
   tsc_khz: number;
   instances: { instance: number; state: string; cpus: string; shared_cpus?: string; weight?: number; paused?: boolean; ran_ticks?: number; worst_wait_ticks?: number }[];
 }
+
+/** What the programs say (test/programs). */
+interface Timers { oneShot: number; periodic: number; lost: number; doubled: number; early: number; miscounted: number; worstUs: number; meanUs: number; ns: number; ticks: number }
+interface SelfIpis { sent: number; came: number; lost: number; vectors: number }
+interface Watch { rounds: number; wrong: number; first?: string }
+
+const exact = { lost: 0, doubled: 0, early: 0, miscounted: 0 };
+/** OS 1's timers may be late by so much, whatever OS 2 does. */
+const latencyBoundUs = 2000;
 
 describe("two systems on one CPU in Bochs", () => {
   let machine: BochsMachine;
@@ -40,8 +48,33 @@ describe("two systems on one CPU in Bochs", () => {
     return [0, 1].map((i) => after!.instances[i]!.ran_ticks! - before!.instances[i]!.ran_ticks!);
   };
 
+  const json = <T>(output: string): T[] => output.split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as T);
+  /** A command in OS 2's shell, over its console. */
+  const inOs2 = async (command: string, timeout = 200 * seconds) => {
+    await machine.send("understudy console 2\n\n");
+    await machine.expect(/os2# /, 240 * seconds);
+    try {
+      return await ok(command, timeout);
+    } finally {
+      await leaveConsole();
+    }
+  };
+  /** The same command in both at once; the objects that each prints. */
+  const inBoth = async <T>(command: string) => {
+    await inOs2(`(${command}) > /tmp/said 2>&1 &`);
+    const first = await ok(`(${command}) 2>&1`, 600 * seconds);
+    return [json<T>(first), json<T>(await inOs2("wait; cat /tmp/said", 600 * seconds))];
+  };
+  /** OS 1's timers beside a busy OS 2: all of them come, and none late. */
+  const expectPunctual = async (beside: string) => {
+    const [timers] = json<Timers>(await ok("timers 0 2000 2000 20000", 600 * seconds));
+    console.log(`OS 1 beside an OS 2 that ${beside}: timers ${timers!.meanUs} µs late on average, ${timers!.worstUs} µs at worst`);
+    expect(timers).toMatchObject(exact);
+    expect(timers!.worstUs).toBeLessThan(latencyBoundUs);
+  };
+
   beforeAll(async () => {
-    machine = await startBochs({ iso: buildIso(), cpus: 1, memoryMiB: 1024, name: "share" });
+    machine = await startBochs({ iso: inject("iso"), cpus: 1, memoryMiB: 1024, name: "share" });
     await machine.expect(/os1# /, 240 * seconds);
     await ok("understudy start");
   });
@@ -68,6 +101,8 @@ describe("two systems on one CPU in Bochs", () => {
     for (const { worst_wait_ticks } of instances) expect(worst_wait_ticks! / tsc_khz).toBeLessThan(8.5);
   });
 
+  test("an OS 2 that never halts does not make OS 1's timers late", () => expectPunctual("never halts"), 700 * seconds);
+
   test("paused, the second one gets no turn, and the first goes on", async () => {
     await ok("understudy pause 2");
     const before = await status();
@@ -86,8 +121,43 @@ describe("two systems on one CPU in Bochs", () => {
     expect(await ok(complaints)).toBe("0");
   });
 
-  test("booted again, it takes the CPU over when the first powers off, and runs bare", async () => {
+  test("booted again, both count a hundred thousand expiries of timers, none lost, early or there twice, and their clocks go alike", async () => {
     await bootSecond();
+    await leaveConsole();
+    const both = (await inBoth<Timers>("timers 0 52000 300 3000")).map(([timers]) => timers!);
+    for (const [i, { oneShot, periodic, meanUs, worstUs }] of both.entries()) console.log(`OS ${i + 1}: ${oneShot + periodic} expiries, ${meanUs} µs late on average, ${worstUs} µs at worst`);
+    for (const timers of both) expect(timers).toMatchObject(exact);
+    expect(both.reduce((sum, { oneShot, periodic }) => sum + oneShot + periodic, 0)).toBeGreaterThan(100_000);
+    const [rate1, rate2] = both.map(({ ns, ticks }) => ns / ticks) as [number, number];
+    expect(Math.abs(rate1 / rate2 - 1)).toBeLessThan(100e-6);
+  }, 1500 * seconds);
+
+  test("interprocessor interrupts that each sends itself arrive, and once", async () => {
+    for (const [ipis] of await inBoth<SelfIpis>("self-ipis 0 10000")) {
+      expect(ipis).toMatchObject({ sent: 10_000, came: 10_000, lost: 0 });
+      expect(ipis!.vectors).toBeGreaterThanOrEqual(ipis!.sent);
+      expect(ipis!.vectors - ipis!.sent, "some came twice").toBeLessThan(ipis!.sent / 100);
+    }
+  }, 1500 * seconds);
+
+  test("registers and traps stay each one's own", async () => {
+    const watches = await inBoth<Watch>("registers 0 & one=$!; traps 0 & two=$!; sleep 8; kill $one $two; wait $one $two");
+    for (const system of watches) {
+      expect(system).toMatchObject([{ wrong: 0 }, { wrong: 0 }]);
+      for (const { rounds } of system) expect(rounds).toBeGreaterThan(10);
+    }
+  }, 900 * seconds);
+
+  test("an OS 2 that floods itself with interprocessor interrupts does not make OS 1's timers late", async () => {
+    await inOs2("self-ipis 0 100000000 > /dev/null & echo $! > /tmp/flood");
+    await expectPunctual("floods itself with interprocessor interrupts");
+    await inOs2("kill $(cat /tmp/flood)");
+    expect([await ok(complaints), await inOs2(complaints)]).toEqual(["0", "0"]);
+  }, 900 * seconds);
+
+  test("the second takes the CPU over when the first powers off, and runs bare", async () => {
+    await machine.send("understudy console 2\n\n");
+    await machine.expect(/os2# /, 240 * seconds);
     await machine.send("(understudy handover --wait >/run/handover; echo ended: $?) & echo waits\n");
     await machine.expect(/waits/, 60 * seconds);
     await leaveConsole();
