@@ -5,7 +5,7 @@
 #   KERNEL1   that of the first system, KERNEL2 of the second
 #   CPUS      processors of the machine
 #   TARGET    the machine to run on: bochs; for demo also qemu (AMD-V, q35), or kvm, where QEMU/KVM gives its guests VT-x
-#   SCENARIO  of the demo: cycle, upgrade (OS 2 has Debian 13's kernel), add (a disk is plugged in; TARGET=qemu)
+#   SCENARIO  of the demo: cycle, upgrade (OS 2 has Debian 13's kernel), add or service (a disk is plugged in or out; TARGET=qemu)
 #   FIRMWARE  of the demo's machine: bios, or with TARGET=qemu also uefi
 #   IOMMU     of the demo's machine, with TARGET=qemu: none, or intel or amd
 

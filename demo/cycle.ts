@@ -59,7 +59,14 @@ export interface Additions {
   end?: string;
   captured?(machine: Machine, screen: Screen): Promise<void>;
   beside?(machine: Machine, screen: Screen): Promise<void>;
+  /** More options of `understudy handover`. */
+  handover?: string;
+  /** OS 2 has the machine, and the VMM is there still. */
+  taken?(taken: Taken): Promise<void>;
 }
+
+/** What there is to look at while the survivor is not released yet. */
+export type Taken = Pick<Cycle, "machine" | "screen" | "timeline" | "tscKhz">;
 
 /** From OS 1 on a bare machine to OS 2 on a bare machine. The machine is in its BIOS or boots already. */
 export async function runCycle(machine: Machine, screen: Screen, timeline: Timeline, cpus: number, additions: Additions = {}): Promise<Cycle> {
@@ -69,10 +76,11 @@ export async function runCycle(machine: Machine, screen: Screen, timeline: Timel
   await launch(machine, screen, timeline, cpus);
   const service1 = await serveWhileOs2Boots(machine, screen, timeline, tscKhz);
   await additions.beside?.(machine, screen);
-  const handover = await stop(machine, screen, timeline, additions.end ?? powerOff);
+  const handover = await stop(machine, screen, timeline, additions);
   // Without all of them, the VMM's way out would be another.
   if (handover.cpus !== cpus) throw new UserError(`OS 2 has taken the machine, but only ${handover.cpus} of ${cpus} CPUs are online; its kernel log ends with\n${await run(machine, "dmesg | tail -n 20")}`);
   const service2 = await serveWhileOs1Stops(machine, screen, timeline, tscKhz);
+  await additions.taken?.({ machine, screen, timeline, tscKhz });
   await vanish(machine, screen, timeline);
   return { machine, screen, timeline, cpus, tscKhz, beneath, firstMemory: handover.memory_before, service1, service2 };
 }
@@ -155,11 +163,12 @@ async function serveWhileOs2Boots(machine: Machine, screen: Screen, timeline: Ti
 }
 
 /** OS 2 waits for OS 1 to end, and takes all that it held. */
-async function stop(machine: Machine, screen: Screen, timeline: Timeline, end: string): Promise<Handover> {
+async function stop(machine: Machine, screen: Screen, timeline: Timeline, { end = powerOff, handover: options }: Additions): Promise<Handover> {
   const result = "/run/handover";
-  await screen.step("OS 2", "understudy handover --wait", async () => {
+  const command = ["understudy handover --wait", options].filter(Boolean).join(" ");
+  await screen.step("OS 2", command, async () => {
     const from = readLog(machine.com2Log).length;
-    await typeAtOs2(machine, `(understudy handover --wait --json >${result}.json 2>${result}.err; echo "hand-over ended: $?" >/dev/ttyS0) & echo waiting $((1 + 1))`);
+    await typeAtOs2(machine, `(${command} --json >${result}.json 2>${result}.err; echo "hand-over ended: $?" >/dev/ttyS0) & echo waiting $((1 + 1))`);
     await expectInLog(machine.com2Log, /^waiting 2$/m, 60 * seconds, from);
   });
   const handover = await screen.step("OS 1", "shuts down", async () => {

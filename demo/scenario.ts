@@ -2,11 +2,14 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../image/tools.ts";
+import type { Monitor } from "../test/machine/monitor.ts";
 import type { QemuMachine } from "../test/machine/qemu.ts";
-import { type Cycle, runInOs2 } from "./cycle.ts";
-import { type Machine, run, runJson } from "./machine.ts";
+import { type Cycle, type Taken, runInOs2 } from "./cycle.ts";
+import { type Machine, run, runJson, sleep } from "./machine.ts";
 import { out } from "./out.ts";
-import type { Check, Screen } from "./screen.ts";
+import { type Check, type Screen, grouped } from "./screen.ts";
+import { type Service, intervalMs, reportService, serviceText } from "./service.ts";
+import type { VmmEvent } from "./timeline.ts";
 
 /** What happens beside the cycle, and what must be so in the end. */
 export interface Scenario {
@@ -19,10 +22,14 @@ export interface Scenario {
   args?: string[];
   /** How OS 1 ends: by powering off unless told. */
   end?: string;
+  /** More options of `understudy handover`. */
+  handover?: string;
   /** OS 1 is captured. */
   captured?(machine: Machine, screen: Screen): Promise<void>;
   /** OS 2 runs beside OS 1. */
   beside?(machine: Machine, screen: Screen): Promise<void>;
+  /** OS 2 has the machine, and the VMM is there still. */
+  taken?(taken: Taken): Promise<void>;
   /** The survivor is on the bare machine. */
   survivor?(cycle: Cycle): Promise<Check[]>;
 }
@@ -31,14 +38,17 @@ const seconds = 1000;
 const port = "rp1";
 const card = "0000:01:00.0";
 const sector = 4096;
+/** Ports have their slot's registers themselves, as on most servers, and not the firmware's ACPI. */
+const nativeHotPlug = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"];
 
 interface FunctionStatus {
   function: string;
   instance: number;
   shielded: boolean;
+  hidden: boolean;
 }
 
-/** A disk that comes in a card: its image, and what it holds. */
+/** A disk in a card: its image, and what it holds. */
 function makeDisk(): { file: string; sum: string } {
   const file = join(out, "disk.img");
   mkdirSync(out, { recursive: true });
@@ -105,10 +115,99 @@ function addition(): Scenario {
   };
 }
 
+/** The longest time without an answer that is no gap, in intervals between the client's questions. */
+const patience = 5;
+
+/** The service may be late by some questions, and none may fail. */
+function isWithoutGap(service: Service, tscKhz: number): boolean {
+  return service.answers > 0 && service.failures === 0 && service.longestGap <= patience * intervalMs * tscKhz;
+}
+
+/** QEMU says that a device is unplugged. */
+async function deleted(monitor: Monitor, id: string): Promise<void> {
+  const isIt = ({ event, data }: Monitor["events"][number]): boolean => event === "DEVICE_DELETED" && (data as { device?: string }).device === id;
+  for (let i = 0; i < 50; i++) {
+    if (monitor.events.some(isIt)) return;
+    await sleep(100);
+  }
+  throw new UserError(`QEMU reports no end of ${id}`);
+}
+
+/** Where QEMU itself still has the card, or a device that its disk is in; "" for nowhere. */
+async function whereInQemu(machine: Machine): Promise<string> {
+  const { monitor } = qemu(machine);
+  const functions = await monitor.say("info pci");
+  // The image stays known to QEMU as a drive's that is in no device.
+  const drives = (await monitor.execute("query-block")) as { device: string; qdev?: string }[];
+  const tree = await monitor.say("info qtree");
+  return [/NVMe|Class 0264|1b36:0010/i.test(functions) && "info pci", drives.some(({ device, qdev }) => device === "disk" && qdev) && "query-block", /dev: nvme/.test(tree) && "info qtree"].filter(Boolean).join(", ");
+}
+
+/**
+ * Hardware service: OS 1 has a disk that is to be replaced. OS 2 runs without it, takes everything else, and the card
+ * is unplugged beneath it while it serves; only then is the VMM let out.
+ */
+function service(): Scenario {
+  const disk = makeDisk();
+  const name = card.slice(5);
+  let unplugged: Service | undefined;
+  let log = "";
+  return {
+    title: "a disk is taken out while OS 2 serves in OS 1's place",
+    target: "qemu",
+    handover: `--hide ${name}`,
+    args: [...nativeHotPlug, "-device", `pcie-root-port,id=${port},bus=pcie.0,chassis=1,slot=1,addr=8`, "-drive", `file=${disk.file},format=raw,if=none,id=disk`, "-device", `nvme,id=card,bus=${port},drive=disk,serial=UNDERSTUDY`],
+    async captured(machine, screen) {
+      const sum = await screen.step("OS 1", "uses the disk that is to be taken out", () => run(machine, "modprobe nvme; while [ ! -b /dev/nvme0n1 ]; do sleep 1; done; sha256sum </dev/nvme0n1", 60 * seconds));
+      if (!sum.includes(disk.sum)) throw new UserError(`OS 1 does not read what is on the disk: ${sum.trim()}`);
+      screen.line({ who: "OS 1", what: "uses the disk that is to be taken out", detail: `its 8 MiB on ${name} read with the right sum ${disk.sum.slice(0, 12)}…` });
+    },
+    async beside(machine) {
+      const functions = await runInOs2(machine, "ls /sys/bus/pci/devices", 30 * seconds);
+      if (functions.includes(card)) throw new UserError(`OS 2 has the disk that is to be taken out: ${functions}`);
+    },
+    async taken({ machine, screen, timeline, tscKhz }) {
+      const { monitor } = qemu(machine);
+      const before = await run(machine, "dmesg | wc -l; ticks");
+      const [lines, from] = before.split("\n").map(Number) as [number, number];
+      const [hidden] = await runJson<{ functions: FunctionStatus[] }>(machine, "understudy status --json");
+      if (!hidden!.functions.some((one) => one.function === name && one.hidden)) throw new UserError(`the VMM does not keep ${name} from OS 2`);
+      if (!(await whereInQemu(machine))) throw new UserError("QEMU shows no disk that could be taken out");
+      await screen.step("", "unplugging the disk", async () => {
+        await monitor.execute("device_del", { id: "card" });
+        const [told] = await runJson<{ state: string }>(machine, `understudy eject ${name} --json`);
+        if (told!.state !== "gone") throw new UserError(`the slot is off, and ${name} is there still`);
+        await deleted(monitor, "card");
+      });
+      await run(machine, "sleep 2");
+      const now = Number(await run(machine, "ticks"));
+      timeline.add(await runJson<VmmEvent>(machine, "understudy events --json"));
+      unplugged = await reportService(machine, from, now);
+      log = await run(machine, `dmesg | tail -n +${lines + 1}`);
+      const where = await whereInQemu(machine);
+      if (where) throw new UserError(`QEMU still has the disk (${where})`);
+      screen.line({ who: "VMM", what: "has switched the slot off beneath OS 2", detail: `QEMU reports DEVICE_DELETED; ${name} is gone`, ticks: timeline.find("removed", 0).tick });
+      screen.line({ who: "OS 2", what: "served meanwhile", detail: serviceText(unplugged, tscKhz) });
+    },
+    async survivor({ machine, tscKhz }) {
+      const functions = await run(machine, "echo 1 >/sys/bus/pci/rescan; ls /sys/bus/pci/devices");
+      const words = (await run(machine, "dmesg | grep -i -E 'nvme|0000:01:00' || true")).trim();
+      const noise = log.split("\n").filter((line) => /pci|nvme|acpi|hotplug/i.test(line));
+      const where = await whereInQemu(machine);
+      const good = !functions.includes(card) && words === "" && noise.length === 0 && where === "";
+      return [
+        { name: "the disk that was taken out is gone", good, said: good ? `no ${card} after a rescan, nothing in the kernel's log, nothing in QEMU's info pci, qtree and query-block` : [functions.includes(card) && `${card} is there`, words, ...noise, where].filter(Boolean).join("; ") },
+        { name: "OS 2's service had no gap meanwhile", good: unplugged !== undefined && isWithoutGap(unplugged, tscKhz), said: `${unplugged ? serviceText(unplugged, tscKhz) : "nobody asked"}; a gap is ${grouped(patience * intervalMs)} ms` },
+      ];
+    },
+  };
+}
+
 const scenarios: Record<string, () => Scenario> = {
   cycle: () => ({ title: "one running Debian hands its machine to another" }),
   upgrade: () => ({ title: "an OS upgrade: a newer kernel takes the machine over", kernel2: "linux-image-amd64/trixie" }),
   add: addition,
+  service,
 };
 
 /** The scenario that the user chose. */

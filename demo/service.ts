@@ -4,7 +4,7 @@ import { type Machine, runJson } from "./machine.ts";
 const port = 80;
 const log = "/run/answers";
 /** Between an answer and the next question. */
-const intervalMs = 100;
+export const intervalMs = 100;
 
 /** The shell commands that start a system's service, a small web server, and its client, which notes every answer. */
 export function startService(name: string): string {

@@ -84,6 +84,9 @@ struct us_boot_info {
 #define US_HC_STOP		US_HC(9)	/* RDX instance: ends it, its resources are free */
 #define US_HC_TAKE		US_HC(10)	/* grant the caller's instance everything that is free */
 #define US_HC_GIVE_BACK		US_HC(11)	/* RDX instance (stopped): its resources return to the caller's instance */
+#define US_HC_HIDE		US_HC(12)	/* RDX bdf of a PCI function that no instance holds: none gets it any more */
+#define US_HC_EJECT		US_HC(13)	/* RDX bdf of such a function: hides all that is in its slot, and switches the slot off */
+#define US_HC_DEVIRTUALIZE	US_HC(14)	/* RDX mask of online CPUs, RSI US_TRAPPED_* bits: these parts are the caller's own from now on */
 #define US_HC_WEIGHT		US_HC(16)	/* RDX instance | weight << 32: of its turns on shared CPUs, from now on */
 #define US_HC_PAUSE		US_HC(17)	/* RDX another instance | 1 << 32: it gets no more turns on shared CPUs; | 0: it does again */
 
@@ -105,7 +108,9 @@ enum us_error {
 	US_E_TABLES = 12,	/* the VMM's page-table pool is used up */
 	US_E_COMMAND_LINE = 13,	/* command line too long */
 	US_E_AGAIN = 14,	/* preparation has a next step */
-	US_E_FUNCTION = 15,	/* a PCI function can't be granted */
+	US_E_FUNCTION = 15,	/* a PCI function can't be granted, or is held */
+	US_E_SLOT = 16,		/* the port above has no slot that the VMM can switch off */
+	US_E_DIRECT = 17,	/* parts of the instance are its own already, or no part would be left trapped */
 };
 
 #define US_MAX_WEIGHT 100
@@ -120,6 +125,9 @@ struct us_boot_request {
 	us_u16 bdf[US_MAX_GRANTS];		/* PCI functions: shielded ones, or the caller's, whose drivers have let them go; all of a bus, and not of bus 0 */
 	char command_line[2048];		/* NUL-terminated */
 };
+
+/* What of an instance can be trapped; DMA of its devices with I/O and memory, where there is an IOMMU. */
+enum us_trapped { US_TRAPPED_PROCESSOR = 1, US_TRAPPED_MEMORY = 2, US_TRAPPED_IO = 4, US_TRAPPED_ALL = 7, US_TRAPPED_DMA = 8 };
 
 enum us_instance_state { US_INSTANCE_NONE, US_INSTANCE_RUNNING, US_INSTANCE_STOPPED };
 enum us_cpu_state { US_CPU_BARE, US_CPU_RUNNING, US_CPU_WAITING, US_CPU_PARKED, US_CPU_FAILED };	/* waiting: for the OS's SIPI; parked: no instance uses it */
@@ -137,16 +145,18 @@ struct us_instance_status {
 struct us_cpu_status { us_u32 apic_id, instance, state, reserved; us_u64 exits; };
 
 #define US_SHIELDED 254	/* as a function's instance: plugged in since the capture, no instance sees it */
+#define US_HIDDEN 253	/* the same: on its way out of the machine, no instance gets it */
 struct us_function_status { us_u16 bdf, instance; us_u32 id, class_code, reserved; };	/* bdf: bus<<8|device<<3|function; id: device<<16|vendor */
 
 struct us_status {
 	us_u32 abi_version, own_instance, cpu_count, function_count;
 	us_u64 now;
-	us_u32 tsc_khz, still_trapped;		/* of the caller's instance: bit 0 processor, 1 memory, 2 I/O, 3 devices' DMA */
+	us_u32 tsc_khz, still_trapped;		/* of the caller's instance: US_TRAPPED_* bits */
 	us_u64 region_base, region_size;
 	struct us_instance_status instance[US_MAX_INSTANCES];	/* [0] is instance 1 */
 	struct us_cpu_status cpu[US_MAX_CPUS];
 	struct us_function_status function[US_MAX_FUNCTIONS];
+	us_u64 unconditional[2];	/* exits that this kind of processor always makes, or that keep the VMM in place: bit n % 64 of n / 64 for reason n */
 };
 
 enum us_event_type {
@@ -164,6 +174,9 @@ enum us_event_type {
 	US_EVENT_REVOKED = 12,		/* as granted */
 	US_EVENT_DISCOVERED = 13,	/* a: bdf, b: id of a PCI function that was plugged in */
 	US_EVENT_DMA_VIOLATION = 14,	/* instance: the device's, 0 if it is nobody's; a: address, b: bdf | write << 16 */
+	US_EVENT_HIDDEN = 15,		/* a: bdf, b: id of one that is to leave the machine */
+	US_EVENT_REMOVED = 16,		/* a: bdf, b: id of one that has left it */
+	US_EVENT_DEVIRTUALIZED = 17,	/* a: US_TRAPPED_* bits that are trapped no more */
 };
 enum us_stop_reason { US_STOP_POWEROFF = 1, US_STOP_RESET = 2, US_STOP_KILLED = 3, US_STOP_TRIPLE_FAULT = 4, US_STOP_UNHANDLED = 5 };
 enum us_resource { US_RESOURCE_CPU = 1, US_RESOURCE_MEMORY = 2, US_RESOURCE_FUNCTION = 3, US_RESOURCE_PLATFORM = 4, US_RESOURCE_SHARE = 5 };
@@ -208,7 +221,8 @@ struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[U
  * ENOEXEC no VMM image · EPROTO another ABI version · EINVAL impossible sizes or offsets ·
  * EBADMSG wrong checksum · EFBIG larger than a region can be · ENOMEM no contiguous region ·
  * EIO an instruction of VT-x or AMD-V failed. VANISH: ENODEV bare already · EBUSY another instance still runs ·
- * EIO a CPU stayed beneath. CALL: ENODEV bare · EINVAL not a call for user space.
+ * EIO a CPU stayed beneath. DEVIRTUALIZE: ENODEV bare · EBUSY another instance is there · EPERM something of that kind is
+ * not this instance's · EALREADY nothing would be left trapped. CALL: ENODEV bare · EINVAL not a call for user space.
  * STAGE: ENODEV bare · EINVAL not page aligned · EBUSY part of it is online · EFAULT not RAM.
  * JOIN: ENODEV bare · EINVAL not whole blocks · EEXIST part of it is this kernel's already · ENOMEM no memory for its pages' descriptions.
  */
@@ -217,6 +231,7 @@ struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[U
 #define US_IOC_CALL	_IOWR('u', 3, struct us_call)
 #define US_IOC_STAGE	_IOW('u', 4, struct us_stage)
 #define US_IOC_PAUSES	_IOR('u', 5, struct us_pauses)
+#define US_IOC_DEVIRTUALIZE	_IO('u', 8)	/* the argument itself: US_TRAPPED_* bits, not all that are left */
 #define US_IOC_CAPABILITIES	_IOR('u', 6, struct us_capabilities)
 #define US_IOC_JOIN	_IOW('u', 7, struct us_memory)
 

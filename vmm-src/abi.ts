@@ -40,6 +40,9 @@ export const HYPERCALL_BOOT: u32 = 0x55530008;
 export const HYPERCALL_STOP: u32 = 0x55530009;
 export const HYPERCALL_TAKE: u32 = 0x5553000a;
 export const HYPERCALL_GIVE_BACK: u32 = 0x5553000b;
+export const HYPERCALL_HIDE: u32 = 0x5553000c;
+export const HYPERCALL_EJECT: u32 = 0x5553000d;
+export const HYPERCALL_DEVIRTUALIZE: u32 = 0x5553000e;
 export const HYPERCALL_WEIGHT: u32 = 0x55530010;
 export const HYPERCALL_PAUSE: u32 = 0x55530011;
 
@@ -61,6 +64,8 @@ export enum Result {
   COMMAND_LINE = 13,
   AGAIN = 14,
   FUNCTION = 15,
+  SLOT = 16,
+  DIRECT = 17,
 }
 
 export const COMMAND_LINE_SIZE = 2048;
@@ -101,13 +106,17 @@ export class InstanceStatus extends Struct {
 }
 assertLayout<InstanceStatus>(2240, { exits: 64, range: 704 });
 export class CpuStatus extends Struct { apicId: u32; instance: u32; state: CpuState; reserved: u32; exits: u64 }
+/** As a function's instance: plugged in since the capture; on its way out of the machine. */
+export const SHIELDED: u32 = 254;
+export const HIDDEN: u32 = 253;
 export class FunctionStatus extends Struct { bdf: u16; instance: u16; id: u32; classCode: u32; reserved: u32 }
 
 /** still_trapped bits. */
 export const TRAPPED_PROCESSOR: u32 = 1;
 export const TRAPPED_MEMORY: u32 = 2;
 export const TRAPPED_IO: u32 = 4;
-/** Devices' accesses to memory, by an IOMMU. */
+export const TRAPPED_ALL: u32 = 7;
+/** Devices' accesses to memory, by an IOMMU: with I/O and memory. */
 export const TRAPPED_DMA: u32 = 8;
 
 export class Status extends Struct {
@@ -123,8 +132,9 @@ export class Status extends Struct {
   instance: FixedArray<InstanceStatus, 2>;
   cpu: FixedArray<CpuStatus, 32>;
   function: FixedArray<FunctionStatus, 64>;
+  unconditional: FixedArray<u64, 2>;
 }
-assertLayout<Status>(6320, { now: 16, regionBase: 32, instance: 48, cpu: 4528, function: 5296 });
+assertLayout<Status>(6336, { now: 16, regionBase: 32, instance: 48, cpu: 4528, function: 5296, unconditional: 6320 });
 
 export enum EventType {
   CAPTURED = 1,
@@ -141,6 +151,9 @@ export enum EventType {
   REVOKED = 12,
   DISCOVERED = 13,
   DMA_VIOLATION = 14,
+  HIDDEN = 15,
+  REMOVED = 16,
+  DEVIRTUALIZED = 17,
 }
 export enum StopReason { POWEROFF = 1, RESET = 2, KILLED = 3, TRIPLE_FAULT = 4, UNHANDLED = 5 }
 export enum ResourceKind { CPU = 1, MEMORY = 2, FUNCTION = 3, PLATFORM = 4, SHARE = 5 }

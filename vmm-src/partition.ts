@@ -1,14 +1,14 @@
 /**
  * The partition map: who owns which physical memory, processor and PCI function.
  * Owners are instance numbers from 1; FREE is nobody, VMM is the VMM itself.
- * A PCI function that was plugged in meanwhile is SHIELDED: no instance sees it.
+ * A PCI function that was plugged in meanwhile is SHIELDED: no instance sees it
+ * before the hand-over. One that is to leave the machine is HIDDEN, from then on.
  * Ownership is the central fact; page tables and bitmaps follow from it.
  */
-import { FunctionStatus, MAX_CPUS, MemoryRange, ResourceKind, Result } from './abi.ts';
+import { FunctionStatus, MAX_CPUS, MAX_INSTANCES, MemoryRange, ResourceKind, Result, SHIELDED } from './abi.ts';
 
 export const FREE: u32 = 0;
 export const VMM: u32 = 255;
-export const SHIELDED: u32 = 254;
 
 /** E820 types (ACPI 6.5, table 15-4). */
 export const E820_RAM: u32 = 1;
@@ -237,6 +237,11 @@ export function cpusOf(owner: u32): u64 {
   return mask;
 }
 
+/** Whether an owner is an instance. */
+export function isHeld(owner: u32): boolean {
+  return owner !== FREE && owner <= MAX_INSTANCES;
+}
+
 /** Forgets every known function. */
 export function resetFunctions(): void {
   functionCount = 0;
@@ -250,6 +255,15 @@ export function addFunction(bdf: u16, owner: u32): PciFunction {
   fn.owner = owner;
   fn.late = owner === SHIELDED ? 1 : 0;
   return fn;
+}
+
+/** Forgets one function, which has left the machine; those behind it move up. */
+export function removeFunction(index: u32): void {
+  if (index >= functionCount) return;
+  functionCount--;
+  for (let i: u32 = index; i < functionCount; i++) {
+    copyBytes(addressOf(functions[i]), addressOf(functions[i + 1]), u64(sizeOf<PciFunction>()));
+  }
 }
 
 export function functionTotal(): u32 {

@@ -26,6 +26,8 @@ int us_errno(u64 result)
 		[US_E_PROCESSOR] = { -EIO, "the CPU did not take an instruction of VT-x or AMD-V" },
 		[US_E_CAPABILITY] = { -ENODEV, "the CPU lacks something that the VMM needs" },
 		[US_E_TABLES] = { -ENOMEM, "the VMM has no page tables left" },
+		[US_E_FUNCTION] = { -EPERM, "a PCI function is not this instance's" },
+		[US_E_DIRECT] = { -EALREADY, "nothing would be left trapped, or it is not any more" },
 	};
 
 	if (result >= ARRAY_SIZE(errors) || !errors[result].text) {
@@ -48,6 +50,8 @@ static bool for_users(u32 number)
 	case US_HC_STOP:
 	case US_HC_TAKE:
 	case US_HC_GIVE_BACK:
+	case US_HC_HIDE:
+	case US_HC_EJECT:
 	case US_HC_WEIGHT:
 	case US_HC_PAUSE:
 		return true;

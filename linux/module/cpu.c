@@ -23,6 +23,8 @@ struct processor {
 	bool beneath;
 };
 static DEFINE_PER_CPU(struct processor, processor);
+/* CPUID does not show the VMM any more: what is known of `beneath` is kept by hand. */
+static bool cpuid_direct;
 
 #define MSR_VM_CR 0xc0010114
 
@@ -86,6 +88,8 @@ static void look(void *unused)
 {
 	struct processor *p = this_cpu_ptr(&processor);
 
+	if (cpuid_direct)
+		return;
 	p->beneath = us_beneath();
 	p->in_use = !p->beneath && virtualization_in_use();
 	p->number = p->beneath ? cpuid_ecx(US_CPUID_SIGNATURE + 1) : 0;
@@ -169,17 +173,61 @@ int us_capture_this(const struct us_region *region)
 
 /* ---- release -------------------------------------------------------------------- */
 
-/* What RELEASE_BEGIN is told, in the VMM's numbers, and what came of it. */
-struct beginning {
-	u64 online;
+/* What a hypercall is told that is made on a CPU beneath which the VMM is, and what came of it. */
+struct errand {
+	u64 number, buffer, length, argument;
 	struct us_result answer;
 };
 
-static void release_begin(void *argument)
+static void run_errand(void *argument)
 {
-	struct beginning *beginning = argument;
+	struct errand *errand = argument;
 
-	beginning->answer = us_hypercall(US_HC_RELEASE_BEGIN, 0, 0, beginning->online);
+	errand->answer = us_hypercall(errand->number, errand->buffer, errand->length, errand->argument);
+}
+
+/* The CPUs that the VMM is beneath, in its own numbers; the first of them in Linux's, nr_cpu_ids for none. */
+static unsigned int find_beneath(u64 *mask)
+{
+	unsigned int cpu, first = nr_cpu_ids;
+
+	on_each_cpu(look, NULL, 1);
+	*mask = 0;
+	for_each_online_cpu(cpu) {
+		if (per_cpu(processor, cpu).beneath) {
+			first = min(first, cpu);
+			*mask |= BIT_ULL(per_cpu(processor, cpu).number);
+		}
+	}
+	return first;
+}
+
+int us_call_beneath(const struct us_call *call, u64 buffer, struct us_result *result)
+{
+	struct errand errand = { .number = call->number, .buffer = buffer, .length = call->length, .argument = call->argument };
+	u64 beneath;
+	unsigned int cpu = find_beneath(&beneath);
+
+	if (cpu == nr_cpu_ids)
+		return -ENODEV;
+	smp_call_function_single(cpu, run_errand, &errand, 1);
+	*result = errand.answer;
+	return 0;
+}
+
+int us_devirtualize(u32 parts)
+{
+	struct errand errand = { .number = US_HC_DEVIRTUALIZE, .length = parts };
+	unsigned int cpu = find_beneath(&errand.argument);
+
+	if (cpu == nr_cpu_ids)
+		return -ENODEV;
+	smp_call_function_single(cpu, run_errand, &errand, 1);
+	if (errand.answer.result != US_OK)
+		return us_errno(errand.answer.result);
+	if (parts & US_TRAPPED_PROCESSOR)
+		cpuid_direct = true;
+	return 0;
 }
 
 /* Runs with interrupts off on each CPU. */
@@ -195,9 +243,29 @@ static void release(void *unused)
 	r = us_leave(US_HC_RELEASE);
 	p->release_ticks = rdtsc() - start;
 	p->result = r.result;
+	p->beneath = r.result != US_OK;
 	/* NMIs that came while the VMM was busy leaving; NMIs don't queue, so one stands for all. */
 	if (r.result == US_OK && r.value)
 		apic->send_IPI(smp_processor_id(), NMI_VECTOR);
+}
+
+/* For the hot-plug callback, on a CPU that goes offline. */
+int us_release_this(void)
+{
+	unsigned long flags;
+	bool beneath;
+
+	local_irq_save(flags);
+	look(NULL);
+	release(NULL);
+	beneath = this_cpu_read(processor.beneath);
+	local_irq_restore(flags);
+	return beneath ? -EBUSY : 0;
+}
+
+void us_note_bare(void)
+{
+	this_cpu_write(processor.beneath, false);
 }
 
 /*
@@ -206,23 +274,16 @@ static void release(void *unused)
  */
 int us_release_all(void)
 {
-	struct beginning beginning = {};
-	unsigned int cpu, first = nr_cpu_ids;
+	struct errand errand = { .number = US_HC_RELEASE_BEGIN };
+	unsigned int cpu, first = find_beneath(&errand.argument);
 	int error = 0;
 
-	on_each_cpu(look, NULL, 1);
-	for_each_online_cpu(cpu) {
-		if (per_cpu(processor, cpu).beneath) {
-			first = min(first, cpu);
-			beginning.online |= BIT_ULL(per_cpu(processor, cpu).number);
-		}
+	if (first < nr_cpu_ids) {
+		smp_call_function_single(first, run_errand, &errand, 1);
+		if (errand.answer.result != US_OK)
+			return us_errno(errand.answer.result);
+		on_each_cpu(release, NULL, 1);
 	}
-	if (first == nr_cpu_ids)
-		return 0;
-	smp_call_function_single(first, release_begin, &beginning, 1);
-	if (beginning.answer.result != US_OK)
-		return us_errno(beginning.answer.result);
-	on_each_cpu(release, NULL, 1);
 	on_each_cpu(look, NULL, 1);
 	for_each_online_cpu(cpu) {
 		if (per_cpu(processor, cpu).beneath) {
@@ -230,6 +291,8 @@ int us_release_all(void)
 			error = -EIO;
 		}
 	}
+	if (!error)
+		cpuid_direct = false;
 	return error;
 }
 

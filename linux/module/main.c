@@ -25,6 +25,7 @@
 static DECLARE_RWSEM(state_lock);
 static enum us_module_state state = US_BARE;
 static struct us_region region;		/* ours while US_CAPTURED */
+static bool in_parts;			/* some part of this kernel is trapped no more */
 static enum cpuhp_state hotplug_state;
 
 /* ---- capture and release -------------------------------------------------------- */
@@ -52,11 +53,25 @@ static int release(void)
 	error = us_release_all();
 	if (error)
 		return error;
-	if (state == US_CAPTURED) {
+	if (state == US_CAPTURED)
 		us_region_free(&region);
+	if (state == US_CAPTURED || in_parts)
 		module_put(THIS_MODULE);
-	}
 	state = US_BARE;
+	in_parts = false;
+	return 0;
+}
+
+static int devirtualize(u32 parts)
+{
+	int error = state == US_BARE ? -ENODEV : us_devirtualize(parts);
+
+	if (error)
+		return error;
+	/* CPUs that go offline need us from here on. */
+	if (state == US_ATTACHED && !in_parts)
+		__module_get(THIS_MODULE);
+	in_parts = true;
 	return 0;
 }
 
@@ -65,11 +80,23 @@ static int cpu_online_callback(unsigned int cpu)
 {
 	int error;
 
-	if (state != US_CAPTURED)
+	if (in_parts)
+		us_note_bare();
+	if (state != US_CAPTURED || in_parts)
 		return 0;
 	error = cpu < US_MAX_CPUS ? us_capture_this(&region) : -E2BIG;
 	if (error)
 		pr_err("CPU %u stays offline: it could not be captured\n", cpu);
+	return error;
+}
+
+/* Where only parts are trapped the VMM does not follow INIT and SIPI: the CPU leaves before, for good. */
+static int cpu_offline_callback(unsigned int cpu)
+{
+	int error = in_parts ? us_release_this() : 0;
+
+	if (error)
+		pr_err("CPU %u stays online: it could not be released\n", cpu);
 	return error;
 }
 
@@ -90,7 +117,9 @@ int us_hypercall_guarded(const struct us_call *call, u64 buffer, struct us_resul
 
 	cpus_read_lock();
 	down_read(&state_lock);
-	if (state != US_BARE) {
+	if (in_parts) {
+		error = us_call_beneath(call, buffer, result);
+	} else if (state != US_BARE) {
 		*result = us_hypercall(call->number, buffer, call->length, call->argument);
 		error = 0;
 	}
@@ -149,6 +178,18 @@ static long start_ioctl(void __user *argument)
 		region = made;
 		error = capture();
 	}
+	up_write(&state_lock);
+	cpus_read_unlock();
+	return error;
+}
+
+static long devirtualize_ioctl(u32 parts)
+{
+	int error;
+
+	cpus_read_lock();
+	down_write(&state_lock);
+	error = devirtualize(parts);
 	up_write(&state_lock);
 	cpus_read_unlock();
 	return error;
@@ -229,6 +270,8 @@ static long device_ioctl(struct file *file, unsigned int number, unsigned long a
 		return start_ioctl(user);
 	case US_IOC_VANISH:
 		return vanish();
+	case US_IOC_DEVIRTUALIZE:
+		return devirtualize_ioctl(argument);
 	case US_IOC_CALL:
 		return call_ioctl(user);
 	case US_IOC_STAGE:
@@ -284,7 +327,7 @@ static int __init understudy_init(void)
 
 	if (error)
 		return error;
-	hotplug_state = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "understudy:online", cpu_online_callback, NULL);
+	hotplug_state = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "understudy:online", cpu_online_callback, cpu_offline_callback);
 	if (hotplug_state < 0)
 		return hotplug_state;
 	error = register_pm_notifier(&power_notifier);

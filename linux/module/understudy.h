@@ -51,6 +51,12 @@ u32 us_cpu_count(void);			/* possible CPUs that have a processor */
 int us_capture_all(const struct us_region *region);
 int us_capture_this(const struct us_region *region);
 int us_release_all(void);
+int us_release_this(void);
+int us_devirtualize(u32 parts);		/* US_TRAPPED_* bits */
+/* CPU hot-plug, once CPUs leave for good when they go offline: this one is online again, and bare. */
+void us_note_bare(void);
+/* A hypercall on a CPU that the VMM is still beneath; -ENODEV if there is none. */
+int us_call_beneath(const struct us_call *call, u64 buffer, struct us_result *result);
 void us_pauses(struct us_pauses *pauses);
 void us_capabilities(struct us_capabilities *capabilities);
 

@@ -102,6 +102,9 @@ static void read_cpuid(struct capabilities *all)
 		add_number(all, cpuid(0x8000000a, 0).edx, "cpuid.8000000a.edx");
 	}
 	hypervisor_name(text);
+	/* It may be there although CPUID does not show it any more. */
+	if (captured())
+		snprintf(text, sizeof(text), "Understudy");
 	if (*text)
 		add(all, "hypervisor", text);
 }
@@ -224,7 +227,7 @@ struct capabilities *read_machine(bool keep_module)
 	all.count = 0;
 	read_cpuid(&all);
 	read_kernel(&all);
-	if ((!(cpuid(1, 0).ecx & CPUID_1_ECX_VMX) && !shows_svm()) || understudy_beneath())
+	if ((!(cpuid(1, 0).ecx & CPUID_1_ECX_VMX) && !shows_svm()) || captured())
 		add(&all, "msr.source", "none");
 	else if (read_by_module(&all, keep_module))
 		add(&all, "msr.source", "module");

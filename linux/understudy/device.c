@@ -151,11 +151,23 @@ int open_device(void)
 	return device;
 }
 
+bool captured(void)
+{
+	bool beneath = understudy_beneath();
+	int device = beneath ? -1 : try_device();
+
+	if (device < 0)
+		return beneath;
+	beneath = get_pauses(device)->state != US_BARE;
+	close(device);
+	return beneath;
+}
+
 int open_captured(void)
 {
 	int device;
 
-	if (!understudy_beneath())
+	if (!captured())
 		fail("bare: no VMM is beneath this kernel: understudy start first");
 	device = open_device();
 	if (get_pauses(device)->state == US_BARE)
@@ -190,6 +202,8 @@ const char *error_text(enum us_error error)
 		[US_E_TABLES] = "the VMM has no page tables left: use a larger or better aligned range",
 		[US_E_COMMAND_LINE] = "the command line is too long",
 		[US_E_FUNCTION] = "a PCI function can't be given: it needs a port above it, all of whose functions are given",
+		[US_E_DIRECT] = "part of this kernel is trapped no more: understudy vanish, and start again",
+		[US_E_SLOT] = "the port above has no slot that can be switched off",
 	};
 	static char unknown[32];
 

@@ -17,6 +17,8 @@ bool module_loaded(const char *name);
 int open_device(void);
 /* The device if there is one; otherwise -1. */
 int try_device(void);
+/* The VMM is beneath this kernel, whether CPUID shows it still or not. */
+bool captured(void);
 /* The device of a kernel that the VMM is beneath; a bare one ends the program. */
 int open_captured(void);
 

@@ -35,6 +35,15 @@ struct functions parse_functions(const char *option, const char *text)
 	return functions;
 }
 
+unsigned parse_function(const char *option, const char *text)
+{
+	struct functions one = parse_functions(option, text);
+
+	if (one.count != 1)
+		misused("%s: give one PCI function, for example 01:00.0", option);
+	return one.bdf[0];
+}
+
 bool has_function(const struct functions *functions, unsigned bdf)
 {
 	for (unsigned i = 0; i < functions->count; i++)

@@ -18,6 +18,9 @@ struct functions parse_functions(const char *option, const char *text);
 bool has_function(const struct functions *functions, unsigned bdf);
 void add_function(const char *option, struct functions *functions, unsigned bdf);
 
+/* Bus, device and function of "01:00.0", of which `text` has one. Misuse ends the program. */
+unsigned parse_function(const char *option, const char *text);
+
 /* This kernel lets functions go: their drivers unbind and it forgets them. False after a line; then it has them all again. */
 bool remove_functions(const struct functions *functions);
 /* It looks for functions that it does not know. False after a line. */

@@ -17,6 +17,7 @@
 #include "file.h"
 #include "functions.h"
 #include "given.h"
+#include "names.h"
 #include "say.h"
 #include "verbs.h"
 
@@ -187,7 +188,7 @@ static unsigned other_running(int device)
 
 #define POLL_MICROSECONDS 200000
 
-static void take(int device, bool wait)
+static void take(int device, bool wait, const struct functions *hidden)
 {
 	enum us_error error;
 	unsigned number;
@@ -196,6 +197,13 @@ static void take(int device, bool wait)
 		usleep(POLL_MICROSECONDS);
 	if (number)
 		fail("instance %u still runs: shut it down first, or wait for it with --wait", number);
+	for (unsigned i = 0; i < hidden->count; i++) {
+		error = call(device, US_HC_HIDE, hidden->bdf[i], NULL, 0);
+		if (error == US_E_FUNCTION)
+			fail("nothing was handed over: --hide %s: there is no such device, or it is an instance's", function_name(hidden->bdf[i]));
+		if (error)
+			fail("nothing was handed over: --hide %s: %s", function_name(hidden->bdf[i]), error_text(error));
+	}
 	error = call(device, US_HC_TAKE, 0, NULL, 0);
 	if (error)
 		fail("nothing was handed over: %s", error_text(error));
@@ -204,14 +212,19 @@ static void take(int device, bool wait)
 int verb_handover(char **arguments)
 {
 	bool json = false, wait = false, complete;
-	const struct option options[] = { { "--json", NULL, &json }, { "--wait", NULL, &wait }, { NULL, NULL, NULL } };
+	const char *hide = NULL;
+	const struct option options[] = {
+		{ "--json", NULL, &json }, { "--wait", NULL, &wait }, { "--hide", &hide, NULL }, { NULL, NULL, NULL },
+	};
+	struct functions hidden;
 	struct holdings before, now;
 	int device;
 
 	parse_arguments("handover", arguments, options, NULL);
+	hidden = parse_functions("--hide", hide);
 	device = open_captured();
 	before = count_holdings();
-	take(device, wait);
+	take(device, wait, &hidden);
 	complete = join_memory(device);
 	complete &= online_blocks() >= 0;
 	complete &= online_all_cpus();

@@ -36,8 +36,17 @@ static const struct verb {
 	{ "pause", verb_pause, "[--json] N", "give instance N no more turns on the CPU that it shares", "" },
 	{ "resume", verb_resume, "[--json] N", "give it turns again", "" },
 	{ "stop", verb_stop, "[--json] N", "end instance N and take its CPUs and memory back", "" },
-	{ "handover", verb_handover, "[--wait] [--json]", "take everything, after the other instance has shut down", "" },
-	{ "vanish", verb_vanish, "[--json]", "release: let the VMM out from beneath this kernel", "" },
+	{ "handover", verb_handover, "[--wait] [--hide BDF,...] [--json]", "take everything, after the other instance has shut down",
+	  "  --wait          wait until it has\n"
+	  "  --hide BDF      but a PCI function that is to be taken out, for example 01:00.0; several with commas\n" },
+	{ "eject", verb_eject, "[--json] BDF", "switch off the slot of a hidden or shielded PCI function, to take it out",
+	  "  No instance holds it: it was hidden with the hand-over, or plugged in since the start. Its slot is off when this ends\n"
+	  "  well, by native hot-plug or by this kernel's ACPI; \"state\" says whether the card is in it still or gone.\n" },
+	{ "vanish", verb_vanish, "[--io] [--memory] [--cpu] [--json]", "release: let the VMM out from beneath this kernel",
+	  "  Without an option, all of it. In parts, each for itself and in any order; the last one lets the VMM out:\n"
+	  "  --io            no port, no configuration space and no local APIC is trapped any more\n"
+	  "  --memory        nor is any memory kept from this kernel, not even the VMM's own\n"
+	  "  --cpu           nor does the processor exit for more than it must; understudy status says for what it does\n" },
 };
 
 #define COUNT (sizeof(verbs) / sizeof(verbs[0]))

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "file.h"
+#include "parts.h"
 #include "say.h"
 
 #define NAME_OF(array, index) ((index) < sizeof(array) / sizeof((array)[0]) && (array)[index] ? (array)[index] : NULL)
@@ -60,6 +61,7 @@ const char *event_name(unsigned type)
 		[US_EVENT_MSR_VIOLATION] = "msr-violation", [US_EVENT_CPU_WAITING] = "cpu-waiting",
 		[US_EVENT_CPU_STARTED] = "cpu-started", [US_EVENT_REVOKED] = "revoked",
 		[US_EVENT_DISCOVERED] = "discovered", [US_EVENT_DMA_VIOLATION] = "dma-violation",
+		[US_EVENT_HIDDEN] = "hidden", [US_EVENT_REMOVED] = "removed", [US_EVENT_DEVIRTUALIZED] = "devirtualized",
 	};
 	const char *name = NAME_OF(names, type);
 
@@ -148,6 +150,16 @@ const char *event_text(const struct us_event *event)
 	case US_EVENT_DMA_VIOLATION:
 		snprintf(text, sizeof(text), "device %s was kept from %s memory at %#llx", function_name(b & 0xffff),
 			 b >> 16 & 1 ? "writing" : "reading", a);
+		break;
+	case US_EVENT_HIDDEN:
+		snprintf(text, sizeof(text), "device %s (%04llx:%04llx) is to be taken out, and nobody's", function_name((unsigned)a),
+			 b & 0xffff, b >> 16);
+		break;
+	case US_EVENT_REMOVED:
+		snprintf(text, sizeof(text), "device %s (%04llx:%04llx) was taken out", function_name((unsigned)a), b & 0xffff, b >> 16);
+		break;
+	case US_EVENT_DEVIRTUALIZED:
+		snprintf(text, sizeof(text), "is trapped no more: %s", parts_text((uint32_t)a));
 		break;
 	default:
 		snprintf(text, sizeof(text), "event %u (%#llx, %#llx)", event->type, a, b);

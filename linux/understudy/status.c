@@ -5,10 +5,10 @@
 
 #include "abi.h"
 #include "args.h"
-#include "cpuid.h"
 #include "device.h"
 #include "file.h"
 #include "names.h"
+#include "parts.h"
 #include "say.h"
 #include "verbs.h"
 
@@ -65,23 +65,12 @@ static void print_exits(const struct us_instance_status *instance)
 	printf(")\n");
 }
 
-static void print_trapped(uint32_t trapped)
+static void print_trapped(const struct us_status *status)
 {
-	static const char *const parts[] = { "processor", "memory", "I/O", "DMA" };
-	const char *separator = "           still trapped: ";
-
-	if (!trapped) {
-		printf("           nothing is trapped any more\n");
-		return;
-	}
-	for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		if (trapped >> i & 1) {
-			printf("%s%s", separator, parts[i]);
-			separator = ", ";
-		}
-	}
-	printf("\n");
-	if (!(trapped >> 3 & 1))
+	printf("           still trapped: %s\n", parts_text(status->still_trapped));
+	if (!(status->still_trapped & US_TRAPPED_PROCESSOR))
+		printf("           exits as long as the VMM is there: %s\n", unconditional_text(status));
+	if (!(status->still_trapped & US_TRAPPED_DMA))
 		printf("           not enforced: what devices reach by DMA\n");
 }
 
@@ -119,7 +108,7 @@ static void print_instance(const struct us_status *status, unsigned number)
 	print_share(status, instance);
 	print_exits(instance);
 	if (own)
-		print_trapped(status->still_trapped);
+		print_trapped(status);
 }
 
 static void print_status(const struct us_status *status)
@@ -142,6 +131,8 @@ static void print_status(const struct us_status *status)
 		printf("%s    ", function_name(its->bdf));
 		if (its->instance == US_SHIELDED)
 			printf("plugged in, shielded");
+		else if (its->instance == US_HIDDEN)
+			printf("to be taken out, hidden");
 		else if (its->instance)
 			printf("instance %u", its->instance);
 		else
@@ -199,12 +190,7 @@ static void json_status(const struct us_status *status, bool captured)
 	json_number("tsc_khz", status->tsc_khz);
 	json_address("region_base", status->region_base);
 	json_number("region_size", status->region_size);
-	json_open("still_trapped", '{');
-	json_bool("processor", status->still_trapped & 1);
-	json_bool("memory", status->still_trapped >> 1 & 1);
-	json_bool("io", status->still_trapped >> 2 & 1);
-	json_bool("dma", status->still_trapped >> 3 & 1);
-	json_close();
+	json_parts("still_trapped", status);
 	json_open("instances", '[');
 	for (unsigned number = 1; number <= US_MAX_INSTANCES; number++)
 		json_instance(status, number);
@@ -224,8 +210,9 @@ static void json_status(const struct us_status *status, bool captured)
 	for (unsigned i = 0; i < status->function_count && i < US_MAX_FUNCTIONS; i++) {
 		json_open(NULL, '{');
 		json_text("function", function_name(status->function[i].bdf));
-		json_number("instance", status->function[i].instance == US_SHIELDED ? 0 : status->function[i].instance);
+		json_number("instance", status->function[i].instance > US_MAX_INSTANCES ? 0 : status->function[i].instance);
 		json_bool("shielded", status->function[i].instance == US_SHIELDED);
+		json_bool("hidden", status->function[i].instance == US_HIDDEN);
 		json_number("vendor", status->function[i].id & 0xffff);
 		json_number("device", status->function[i].id >> 16);
 		json_number("class", status->function[i].class_code);
@@ -242,7 +229,7 @@ int verb_status(char **arguments)
 	int device;
 
 	parse_arguments("status", arguments, options, NULL);
-	if (!understudy_beneath()) {
+	if (!captured()) {
 		if (json) {
 			json_open(NULL, '{');
 			json_text("state", "bare");

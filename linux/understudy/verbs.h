@@ -14,6 +14,7 @@ int verb_pause(char **arguments);
 int verb_resume(char **arguments);
 int verb_stop(char **arguments);
 int verb_handover(char **arguments);
+int verb_eject(char **arguments);
 int verb_vanish(char **arguments);
 
 #endif

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { complaints, file, understudy } from "./command.ts";
 
-const verbs = ["check", "start", "launch", "console", "status", "events", "stop", "handover", "vanish"];
+const verbs = ["check", "start", "launch", "console", "status", "events", "stop", "handover", "eject", "vanish"];
 
 describe("understudy", () => {
   it("tells its verbs with --help", () => {
@@ -26,6 +26,10 @@ describe("understudy", () => {
     { args: ["stop", "0"], says: "instance 0: a number from 1 to 2 is needed" },
     { args: ["stop", "3"], says: "instance 3: a number from 1 to 2 is needed" },
     { args: ["stop", "2", "1"], says: "stop: '1' is one argument too many: see understudy stop --help" },
+    { args: ["eject"], says: "eject: say which PCI function, for example 01:00.0" },
+    { args: ["eject", "1:2"], says: "eject: '1:2' is no PCI function: write for example 01:00.0 or 01:00.0,02:00.0" },
+    { args: ["eject", "01:00.0,02:00.0"], says: "eject: give one PCI function, for example 01:00.0" },
+    { args: ["handover", "--hide", "x"], says: "--hide: 'x' is no PCI function: write for example 01:00.0 or 01:00.0,02:00.0" },
     { args: ["console"], says: "console: of which instance? see understudy console --help" },
     { args: ["start", "--image"], says: "start: --image needs a value" },
     { args: ["check", "--from", "a", "--from", "b"], says: "check: --from is given twice" },
@@ -43,7 +47,7 @@ describe("on a machine with no VMM beneath", () => {
     expect(JSON.parse(understudy("status", "--json").output)).toEqual({ state: "bare" });
   });
 
-  it.each([["vanish"], ["handover"], ["events"], ["stop", "2"], ["console", "2"]])("%s %s refuses", (...args) => {
+  it.each([["vanish"], ["handover"], ["eject", "01:00.0"], ["events"], ["stop", "2"], ["console", "2"]])("%s %s refuses", (...args) => {
     const run = understudy(...args.filter((argument) => argument !== undefined));
     expect(run.exitCode).toBe(1);
     expect(complaints(run)).toEqual(["bare: no VMM is beneath this kernel: understudy start first"]);

@@ -92,6 +92,14 @@ describe("PCI functions of two systems, on ports with native hot-plug", () => {
     await run("while [ ! -b /dev/nvme0n1 ]; do sleep 1; done");
     expect(await run("head -c 24 /dev/nvme0n1")).toContain(label);
     expect(await owners()).toMatchObject({ "01:00.0": 1, "02:00.0": "shielded" });
+    // Taken out again beneath the first, without a word to it, and another one put in.
+    const log = await run("dmesg | grep -i -E 'pci|nvme'");
+    expect(JSON.parse(await run("understudy eject 02:00.0 --json"))).toEqual({ function: "02:00.0", state: "gone" });
+    expect(await machine.monitor.say("info qtree")).not.toContain("SECOND");
+    expect(Object.keys(await owners())).not.toContain("02:00.0");
+    await machine.monitor.execute("device_add", { driver: "nvme", id: "later", bus: "rp2", drive: "second", serial: "THIRD" });
+    await run("sleep 2");
+    expect([(await owners())["02:00.0"], await run("dmesg | grep -i -E 'pci|nvme'")]).toEqual(["shielded", log]);
     await run("understudy vanish; echo 1 >/sys/bus/pci/rescan; while [ ! -b /dev/nvme1n1 ]; do sleep 1; done");
     expect(await run("head -c 24 /dev/nvme1n1")).toContain(label);
     expect(machine.troubles).toEqual([]);

@@ -4,6 +4,16 @@ import { type TestMachine, targets } from "./targets.ts";
 const seconds = 1000;
 const complaints = "grep -ciE 'BUG:|\\bOops|WARNING|lockdep|rcu.*stall|soft lockup|unchecked MSR' || true";
 
+/** The parts that `vanish` can let go of, in three of their orders; test/vmm/devirtualize.test.ts has all of them. */
+const orders = [["io", "memory", "cpu"], ["memory", "cpu", "io"], ["cpu", "io", "memory"]] as const;
+
+interface Status {
+  still_trapped: { processor: boolean; memory: boolean; io: boolean; dma: boolean };
+  unconditional_exits?: string[];
+  instances: { exits_by_reason: Record<string, number> }[];
+  cpus: { state: string }[];
+}
+
 describe.each(targets)("start and vanish on two CPUs in $name", (target) => {
   let machine: TestMachine;
   const ok = async (command: string, timeout = 200 * seconds) => {
@@ -11,6 +21,7 @@ describe.each(targets)("start and vanish on two CPUs in $name", (target) => {
     expect(status, `${command}\n${output}`).toBe(0);
     return output;
   };
+  const status = async () => JSON.parse(await ok("understudy status --json")) as Status;
   const complaintsInLog = () => ok(`dmesg | ${complaints}`);
 
   beforeAll(async () => {
@@ -84,6 +95,42 @@ touch /tmp/stop; wait; echo cycles $n wrong $(cat /tmp/wrong 2>/dev/null | wc -l
     expect(status).not.toBe(0);
     expect(output.trim().split("\n").at(-1)).toMatch(/damaged|checksum/);
     expect(await ok("understudy status")).toMatch(/^bare/);
+  });
+
+  test.each(orders)("let go of %s, then of %s, and with %s of the kernel, from which nothing of that exits any more", async (...order) => {
+    const { region_base: region } = JSON.parse(await ok("understudy start --json")) as { region_base: string };
+    // "UNDRSTDY", with which the VMM's region begins.
+    const isOpen = async () => (await ok(`taskset 1 read-physical ${region}`)).trim() === "5944545352444e55";
+    /** What exits while configuration space, a port and CPUID are read on both CPUs. */
+    const exits = async (): Promise<string[]> => {
+      const before = await look();
+      await ok(`cat /sys/bus/pci/devices/*/config >/dev/null; cpuid-bench 0 1 >/dev/null
+for cpu in 0 1; do taskset $((1 << cpu)) dd if=/dev/port bs=1 skip=100 count=1 2>/dev/null >/dev/null; done`);
+      const after = await look();
+      return Object.keys(after).filter((reason) => after[reason] !== before[reason]);
+    };
+    const look = async () => ((await status()).instances[0]!.exits_by_reason);
+    const all = target.name === "qemu" ? ["CPUID", "EPT violation", "I/O"] : ["CPUID", "I/O"];
+    expect(await exits()).toEqual(expect.arrayContaining(all));
+    expect(await isOpen()).toBe(false);
+    const gone = new Set<string>();
+    for (const part of order.slice(0, 2)) {
+      gone.add(part);
+      const left = { processor: !gone.has("cpu"), memory: !gone.has("memory"), io: !gone.has("io"), dma: false };
+      expect((JSON.parse(await ok(`understudy vanish --${part} --json`)) as Status).still_trapped).toEqual(left);
+      const said = await status();
+      expect(said.still_trapped).toEqual(left);
+      const may = (reason: string) => (["I/O", "EPT violation"].includes(reason) ? left.io : left.processor || said.unconditional_exits!.includes(reason));
+      expect((await exits()).filter((reason) => !may(reason))).toEqual([]);
+      expect(await isOpen()).toBe(!left.memory);
+      // A CPU that goes offline comes back, and is bare.
+      await ok("echo 0 > /sys/devices/system/cpu/cpu1/online && echo 1 > /sys/devices/system/cpu/cpu1/online");
+      expect((await status()).cpus.map(({ state }) => state)).toEqual(["running", "bare"]);
+    }
+    const refused = await machine.sh(`understudy vanish --${order[0]}`);
+    expect([refused.status, refused.output.trim()]).toEqual([1, expect.stringMatching(/nothing changed: .* trapped no more already/)]);
+    await ok(`understudy vanish --${order[2]}`);
+    expect(await ok("nproc; understudy status")).toMatch(/^2\nbare/);
   });
 
   test("leave virtualization to KVM, whose guest runs", async () => {

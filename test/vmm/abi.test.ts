@@ -8,8 +8,6 @@ import { reportAll } from "../../compiler/report.ts";
 const STRUCTS: Record<string, string> = { EventsHeader: "us_events", ConsoleHeader: "us_console" };
 const PREFIXES: Record<string, string> = { Result: "US_E_", InstanceState: "US_INSTANCE_", CpuState: "US_CPU_", EventType: "US_EVENT_", StopReason: "US_STOP_", ResourceKind: "US_RESOURCE_" };
 const CONSTANTS: Record<string, string> = { EXIT_COUNTERS: "US_EXIT_REASONS", COMMAND_LINE_SIZE: "sizeof(((struct us_boot_request *)0)->command_line)" };
-/** Said in abi.h by a comment only. */
-const WITHOUT_NAME = ["TRAPPED_PROCESSOR", "TRAPPED_MEMORY", "TRAPPED_IO", "TRAPPED_DMA"];
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (letter, at: number) => `${at > 0 ? "_" : ""}${letter.toLowerCase()}`);
 
@@ -22,7 +20,7 @@ function assertions(): string[] {
   });
   const members = program.enums.flatMap((one) => [...one.members].map(([name, value]) =>
     `${one.name === "Result" && name === "OK" ? "US_OK" : `${PREFIXES[one.name]}${name}`} == ${value}`));
-  const constants = [...program.constants].filter(([name]) => !WITHOUT_NAME.includes(name)).map(([name, value]) =>
+  const constants = [...program.constants].map(([name, value]) =>
     `${CONSTANTS[name] ?? `US_${name.replace(/^HYPERCALL_/, "HC_")}`} == ${value}u`);
   return [...structs, ...members, ...constants];
 }

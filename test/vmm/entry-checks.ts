@@ -36,7 +36,10 @@ export function entryProblems(processor: Processor): string[] {
   }
   for (const field of [0x4004, 0x4006, 0x4008, 0x400a, 0x400e, 0x4010, 0x4014, 0x6000, 0x6002]) read(field);
   for (const field of [0x2000, 0x2002, 0x2004]) check((read(field) & 0xfffn) === 0n, "bitmaps are not page aligned");
-  check((read(0x201a) & 0xfffn) === 0x1en && read(0x201a) >> 48n === 0n, "EPT pointer");
+  const nested = (read(0x401e) & 2n) !== 0n;
+  check(nested === ((read(0x401e) & 0x80n) !== 0n), "EPT and unrestricted guest are not together");
+  if (nested) check((read(0x201a) & 0xfffn) === 0x1en && read(0x201a) >> 48n === 0n, "EPT pointer");
+  else check((read(0x6800) & 0x80000001n) === 0x80000001n, "guest CR0 without PG and PE, and no unrestricted guest");
   check(read(0) !== 0n, "VPID 0");
   check(read(0x2800) === 0xffff_ffff_ffff_ffffn, "VMCS link pointer");
   hostProblems(read, check);

@@ -295,3 +295,12 @@ describe("an IOMMU that the VMM can't drive", () => {
     expect(boot(vmm, grantCard)).toBe(OK);
   });
 });
+
+test.each([["goes back to the kernel with its I/O", 4, true], ["goes back with its memory", 2, true], ["confines devices still without its processors", 1, false]])("an IOMMU %s", (_what, part, back) => {
+  const { vmm, unit } = machine(translates);
+  expect(status(vmm) & DMA).toBe(DMA);
+  expect(vmm.hypercall(0, HYPERCALL.DEVIRTUALIZE, { rsi: BigInt(part), rdx: 3n })).toBe(OK);
+  // And stays there, though the VMM looks at its devices once more.
+  expect([status(vmm) & DMA, writes(unit, CARD, REGION), writes(unit, NIC, IOVA)]).toEqual(back ? [0, REGION, OWN] : [DMA, null, OWN]);
+  expect(reaches(vmm, 1, unit.base)?.permissions ?? 0n).toBe(back ? 7n : 0n);
+});

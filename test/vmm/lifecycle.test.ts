@@ -414,7 +414,7 @@ describe("take-over", () => {
     vmm.hypercall(1, HYPERCALL.TAKE);
     expect(Buffer.from(vmm.machine.memory.readBytes(0x8000n, 31)).toString()).toBe("trampoline of the second kernel");
     expect(Buffer.from(vmm.machine.memory.readBytes(0x9f000n, 4)).toString()).toBe("EBDA");
-    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6320n })).toBe(OK);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6336n })).toBe(OK);
     expect(vmm.view("Status", 0x3000n).ownInstance).toBe(2);
   });
 
@@ -432,7 +432,7 @@ describe("take-over", () => {
   test("may be asked for again", () => {
     const vmm = alone();
     expect([vmm.hypercall(1, HYPERCALL.TAKE), vmm.hypercall(1, HYPERCALL.TAKE)]).toEqual([OK, OK]);
-    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6320n })).toBe(OK);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6336n })).toBe(OK);
     expect(vmm.view("Status", BUFFER).stillTrapped).toBe(7);
   });
 

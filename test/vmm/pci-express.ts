@@ -40,7 +40,7 @@ export class PciExpress {
     config.setUint8(0x34, 0x40);
     config.setUint32(0x40, 0x0001_5405, true); // MSI, then PCI Express
     config.setUint32(EXPRESS, 0x0142_0010, true);
-    config.setUint32(EXPRESS + 0x14, 0x40, true);
+    config.setUint32(EXPRESS + 0x14, 0x42, true);
     config.setUint16(SLOT_CONTROL, POWER_OFF | 0x300, true);
     this.dark.set(secondaryBus, []);
   }
@@ -54,9 +54,22 @@ export class PciExpress {
     this.power(config);
   }
 
+  /** Takes the card out of a port's slot, which has to be switched off. */
+  unplug(port: number): void {
+    const config = this.functions.get(port)!;
+    if (!(config.getUint16(SLOT_CONTROL, true) & POWER_OFF)) throw new Error("a card is pulled out of a slot that has power");
+    this.dark.set(config.getUint8(0x19), []);
+    config.setUint16(SLOT_STATUS, (config.getUint16(SLOT_STATUS, true) & ~PRESENT) | PRESENCE_CHANGED, true);
+  }
+
   private power(port: DataView): void {
-    if (port.getUint16(SLOT_CONTROL, true) & POWER_OFF) return;
-    const cards = this.dark.get(port.getUint8(0x19))!.splice(0);
+    const bus = port.getUint8(0x19);
+    if (port.getUint16(SLOT_CONTROL, true) & POWER_OFF) {
+      for (const [bdf, card] of this.functions) if (bdf >> 8 === bus) this.dark.get(bus)!.push([bdf, card]);
+      for (const [bdf] of this.dark.get(bus)!) this.functions.delete(bdf);
+      return;
+    }
+    const cards = this.dark.get(bus)!.splice(0);
     for (const [bdf, card] of cards) this.functions.set(bdf, card);
     if (cards.length === 0) return;
     port.setUint16(LINK_STATUS, LINK_ACTIVE, true);

@@ -7,7 +7,7 @@ import { OK, REGION, Vmm } from "./vmm.ts";
 const ONES = 0xffff_ffff;
 const PORT = 0x10, CARD = 0x100, NIC = 0x18, LATE = 0x20;
 const NVME = 0x00101b36, E1000E = 0x10d38086;
-const SHIELDED = 254;
+const SHIELDED = 254, HIDDEN = 253;
 
 /** A captured machine with an empty slot and a network card, both known to the VMM. */
 function machine(): { vmm: Vmm; pci: PciExpress } {
@@ -24,7 +24,7 @@ function machine(): { vmm: Vmm; pci: PciExpress } {
 }
 
 function status(vmm: Vmm, cpu = 0): [bdf: number, owner: number][] {
-  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6320n })).toBe(OK);
+  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6336n })).toBe(OK);
   const { function: functions, functionCount } = vmm.view("Status", BUFFER);
   return Array.from({ length: functionCount }, (_, i) => vmm.element("FunctionStatus", functions, i)).map(({ bdf, instance }) => [bdf, instance]);
 }
@@ -140,6 +140,90 @@ describe("a hot-plug slot", () => {
   });
 });
 
+describe("a function that is to leave the machine", () => {
+  const hide = (vmm: Vmm, cpu: number, bdf: number): number => vmm.hypercall(cpu, HYPERCALL.HIDE, { rdx: BigInt(bdf) });
+  const eject = (vmm: Vmm, cpu: number, bdf: number): number => vmm.hypercall(cpu, HYPERCALL.EJECT, { rdx: BigInt(bdf) });
+  const log = (vmm: Vmm): string[] => vmm.events().filter(({ type }) => ["HIDDEN", "REMOVED"].includes(type)).map(({ type, a }) => `${type} ${a}`);
+  /** The first system had the card from the start, serves, and ends; the second one is there. */
+  function serviced(): { vmm: Vmm; pci: PciExpress } {
+    const vmm = new Vmm({ acpi: { more: ["MCFG"] } });
+    const pci = new PciExpress(vmm.machine);
+    pci.addPort(PORT, 1);
+    pci.plug(PORT, NVME, 0x010802);
+    pci.write(PORT, SLOT_CONTROL, 2, 0x100);
+    for (const result of [vmm.prepare(), vmm.capture(0), vmm.capture(1)]) expect(result).toBe(OK);
+    mapKernel(vmm);
+    expect(status(vmm)).toEqual([[PORT, 1], [CARD, 1]]);
+    expect(boot(vmm)).toBe(OK);
+    return { vmm, pci };
+  }
+
+  test("is hidden while no instance holds it, silent, and not granted with the hand-over", () => {
+    const { vmm, pci } = serviced();
+    pci.write(CARD, 4, 2, 6);
+    expect([hide(vmm, 0, CARD), hide(vmm, 1, CARD)]).toEqual([vmm.result.FUNCTION, vmm.result.BUSY]);
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect([hide(vmm, 1, PORT), hide(vmm, 1, NIC), hide(vmm, 1, 0x1_0000 + CARD)]).toEqual(Array(3).fill(vmm.result.FUNCTION));
+    expect([hide(vmm, 1, CARD), hide(vmm, 1, CARD)]).toEqual([OK, OK]);
+    expect(pci.read(CARD, 4, 2)).toBe(0);
+    expect(eject(vmm, 1, CARD)).toBe(vmm.result.INSTANCE);
+    expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
+    expect([config(vmm, 1, CARD, 0, 4), config(vmm, 1, PORT, SLOT_STATUS, 2) & PRESENT]).toEqual([ONES, 0]);
+    expect(vmm.view("PciFunction", vmm.call.functionAt!(1)).owner).toBe(HIDDEN);
+    expect(log(vmm)).toEqual([`HIDDEN ${CARD}`]);
+  });
+
+  test("has its slot switched off beneath the survivor, which hears nothing of it, and is forgotten once it is out", () => {
+    const { vmm, pci } = serviced();
+    outb(vmm, 0, 0x604, 0x3401, 2);
+    expect([hide(vmm, 1, CARD), vmm.hypercall(1, HYPERCALL.TAKE), eject(vmm, 1, CARD)]).toEqual([OK, OK, OK]);
+    expect(pci.read(PORT, SLOT_CONTROL, 2) & 0x700).toBe(POWER_OFF | 0x300);
+    const seen = (): number => config(vmm, 1, PORT, SLOT_STATUS, 2) & (PRESENT | PRESENCE_CHANGED | LINK_CHANGED | ATTENTION);
+    // The card is still in its slot, which stays off.
+    expect([seen(), pci.read(PORT, SLOT_CONTROL, 2) & POWER_OFF]).toEqual([0, POWER_OFF]);
+    pci.unplug(PORT);
+    expect([seen(), pci.read(PORT, SLOT_STATUS, 2) & PRESENCE_CHANGED]).toEqual([0, 0]);
+    vmm.call.forgetRemoved!();
+    expect([vmm.call.functionTotal!(), ...log(vmm)]).toEqual([1, `HIDDEN ${CARD}`, `REMOVED ${CARD}`]);
+  });
+
+  test("may be one that was plugged in; the next card in its slot is a new one", () => {
+    const { vmm, pci } = machine();
+    pci.plug(PORT, NVME, 0x010802);
+    status(vmm);
+    expect([eject(vmm, 0, NIC), eject(vmm, 0, CARD + 8), eject(vmm, 0, CARD)]).toEqual([vmm.result.FUNCTION, vmm.result.FUNCTION, OK]);
+    expect(status(vmm).at(-1)).toEqual([CARD, HIDDEN]);
+    pci.unplug(PORT);
+    expect(status(vmm).at(-1)).toEqual([NIC, 1]);
+    pci.plug(PORT, E1000E, 0x020000);
+    expect([slot(vmm) & PRESENT, status(vmm).at(-1)]).toEqual([0, [CARD, SHIELDED]]);
+  });
+
+  test("is not switched off in a slot that knows nothing of it: the firmware has that", () => {
+    const { vmm, pci } = machine();
+    pci.plug(PORT, NVME, 0x010802);
+    status(vmm);
+    pci.functions.get(PORT)!.setUint16(SLOT_STATUS, 0, true);
+    expect([eject(vmm, 0, CARD), pci.read(PORT, SLOT_CONTROL, 2) & POWER_OFF]).toEqual([vmm.result.SLOT, 0]);
+  });
+
+  test("is not switched off where the port cannot, and stays hidden", () => {
+    const { vmm, pci } = machine();
+    pci.plug(PORT, NVME, 0x010802);
+    status(vmm);
+    const port = vmm.view("PciFunction", vmm.call.functionAt!(1)).config;
+    vmm.machine.memory.write(port + 0x68n, 4, 0x40n);
+    expect(eject(vmm, 0, CARD)).toBe(vmm.result.SLOT);
+    expect(status(vmm).at(-1)).toEqual([CARD, HIDDEN]);
+  });
+
+  test("is not one that an instance holds, nor part of a card of which it holds some", () => {
+    const { vmm } = serviced();
+    expect(eject(vmm, 0, CARD)).toBe(vmm.result.FUNCTION);
+    expect(log(vmm)).toEqual([]);
+  });
+});
+
 describe("a launch with devices", () => {
   const WINDOW = 0xfe80_0000n;
   /** With a card in the slot that the VMM has found; the port passes 2 MiB down. */
@@ -223,7 +307,7 @@ describe("a launch with devices", () => {
     outb(vmm, 0, 0x604, 0x3401, 2);
     expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
     expect(config(vmm, 1, CARD, 0, 4)).toBe(NVME);
-    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6320n })).toBe(OK);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6336n })).toBe(OK);
     // From here on it is like any other.
     expect(boot(vmm, { ...grants(CARD), memoryBase: 0x2000_0000n, cpuMask: 1n }, 1)).not.toBe(vmm.result.FUNCTION);
   });

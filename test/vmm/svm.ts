@@ -117,7 +117,7 @@ export class SvmVmm extends Vmm {
 
   protected override enterGuest(processor: Processor): void {
     const { index } = processor;
-    const problems = vmrunProblems(processor, (field) => this.read(index, field));
+    const problems = vmrunProblems(processor, (field) => this.read(index, field), (this.vcpu(index).direct & 2) === 0);
     if (problems.length > 0) throw new Error(`VMRUN fails: ${problems.join("; ")}`);
     const event = this.read(index, "EVENT");
     this.injected[index] = event & 0x8000_0000n ? event : null;
@@ -176,7 +176,7 @@ function ioInfo(qualification: bigint): bigint {
 }
 
 /** Why VMRUN would refuse (15.5.1). */
-function vmrunProblems(processor: Processor, read: (field: string) => bigint): string[] {
+function vmrunProblems(processor: Processor, read: (field: string) => bigint, nested: boolean): string[] {
   const problems: string[] = [];
   const check = (holds: boolean, rule: string): void => { if (!holds) problems.push(rule); };
   const [cr0, cr4, efer] = ["GUEST_CR0", "GUEST_CR4", "GUEST_EFER"].map(read) as [bigint, bigint, bigint];
@@ -192,7 +192,7 @@ function vmrunProblems(processor: Processor, read: (field: string) => bigint): s
   check((read("INTERCEPT2") & 1n) !== 0n, "VMRUN is not intercepted");
   check(read("ASID") !== 0n, "ASID 0");
   for (const field of ["IOPM", "MSRPM", "NESTED_CR3"]) check(read(field) !== 0n && (read(field) & 0xfffn) === 0n, field);
-  check(read("NESTED_CONTROL") === 1n, "no nested paging");
+  check((read("NESTED_CONTROL") === 1n) === nested, "nested paging, or none");
   const event = read("EVENT");
   check(!(event & 0x8000_0000n) || [0n, 2n, 3n, 4n].includes((event >> 8n) & 7n), "an event of no type");
   check(!(event & 0x8000_0000n) || ((event >> 8n) & 7n) !== 3n || (event & 0xffn) < 32n, "an exception above 31");

@@ -81,12 +81,20 @@ export class Vcpu extends Struct {
   /** 1: `ldr` was kept from the real LDR and goes there with the next hold. */
   exposeLdr: u32;
   idle: Idle;
-  reserved: u32;
+  /** DIRECT_* bits: what is its guest's own, not to be trapped. */
+  direct: u32;
   /** By reason (cpu/exit.ts); a power of two, so that a mask is all the check an index needs. */
   exits: FixedArray<u64, 128>;
 }
 assertLayout<Vcpu>(1248, { stackTop: 128, cpu: 136, control: 144, launched: 152, exits: 224 });
 export const EXIT_MASK: u32 = 127;
+
+/** Vcpu.direct: no port exits. */
+export const DIRECT_PORTS: u32 = 1;
+/** Its guest's page tables are the only ones. */
+export const DIRECT_TABLES: u32 = 2;
+/** Nothing exits that need not. */
+export const DIRECT_PROCESSOR: u32 = 4;
 
 /** @asm */
 export class Cpu extends Struct {

@@ -17,6 +17,9 @@ export enum Exit {
   HALT = 12,
   INVD = 13,
   HYPERCALL = 18,
+  /** An instruction of VT-x, of which this is one. */
+  VMXON = 27,
+  CONTROL_REGISTER = 28,
   IO = 30,
   RDMSR = 31,
   WRMSR = 32,

@@ -9,6 +9,7 @@ import { pause } from '../machine/intrinsics.ts';
 import { Command, Cpu, Vcpu, carries, cpuOf, cpus, isTenant } from './cpu.ts';
 import { isX2apic, ownApicId, readApic, writeApic } from './local-apic.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
+import { adaptControls } from '#processor/direct.ts';
 import { expectSignal, isLeftOver, signal } from '#processor/signal.ts';
 
 let lockHeld: u32 = 0;
@@ -103,7 +104,10 @@ function carryOutInPlace(cpu: Cpu, vcpu: Vcpu): boolean {
     if (atomicLoad(cpu.command) === Command.HOLD) atomicStore(cpu.command, Command.NONE);
     pause();
   }
-  if (command === Command.HOLD) flushMaps(cpu, vcpu);
+  if (command === Command.HOLD) {
+    adaptControls(vcpu);
+    flushMaps(cpu, vcpu);
+  }
   cpu.held = 0;
   return true;
 }

@@ -5,7 +5,7 @@
  * takes one access; otherwise by ports CF8 and CFC (PCI Local Bus 3.0, 3.2.2.3.2),
  * which take two, with the other processors held.
  */
-import { EventType } from '../abi.ts';
+import { EventType, SHIELDED } from '../abi.ts';
 import { record } from '../events.ts';
 import { portIn32, portOut32 } from '../machine/intrinsics.ts';
 import { portRead, portWrite } from '../machine/ports.ts';
@@ -13,7 +13,7 @@ import {
   PCI_CLASS, PCI_CLASS_BRIDGE, PCI_HEADER_TYPE, PCI_MULTIFUNCTION, PCI_NO_VENDOR, PCI_SECONDARY_BUS, PCI_SUBCLASS,
   PCI_SUBCLASS_PCI_BRIDGE, PCI_VENDOR_ID,
 } from '../machine/pci.ts';
-import { PciFunction, SHIELDED, addFunction, findFunction, functionAt, functionTotal, resetFunctions } from '../partition.ts';
+import { PciFunction, addFunction, findFunction, functionAt, functionTotal, resetFunctions } from '../partition.ts';
 
 export const CONFIG_ADDRESS: u16 = 0xcf8;
 export const CONFIG_DATA: u16 = 0xcfc;

@@ -6,7 +6,7 @@
 import { portIn32, portOut32 } from '../machine/intrinsics.ts';
 import { portRead, portWrite } from '../machine/ports.ts';
 import { PCI_COMMAND, PCI_SECONDARY_BUS } from '../machine/pci.ts';
-import { FREE, PciFunction, SHIELDED, findFunction, functionAt, functionTotal } from '../partition.ts';
+import { PciFunction, findFunction, functionAt, functionTotal, isHeld } from '../partition.ts';
 import {
   CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE, ecamBase, ecamSize, isBridge, isPciBridge, isPresent, noticeFunction, readConfig, writeConfig,
 } from './pci-bus.ts';
@@ -83,8 +83,7 @@ function confinesOther(instance: u32, bridge: PciFunction): boolean {
   const bus = readConfig(u32(bridge.bdf), PCI_SECONDARY_BUS, 1);
   for (let i: u32 = 0; i < functionTotal(); i++) {
     const fn = functionAt(i);
-    const isOthers = fn.owner !== instance && fn.owner !== FREE && fn.owner !== SHIELDED;
-    if (isOthers && u32(fn.bdf >> 8) === bus) return true;
+    if (isHeld(fn.owner) && fn.owner !== instance && u32(fn.bdf >> 8) === bus) return true;
   }
   return false;
 }

@@ -6,12 +6,14 @@
  */
 import {
   PCIE_FLAGS, PCIE_FLAGS_SLOT, PCIE_LINK, PCIE_LINK_ACTIVE, PCIE_SLOT, PCIE_SLOT_ATTENTION, PCIE_SLOT_CAPABILITIES, PCIE_SLOT_CONTROL,
-  PCIE_SLOT_HOT_PLUG, PCIE_SLOT_LINK_CHANGED, PCIE_SLOT_POWER_INDICATOR, PCIE_SLOT_POWER_INDICATOR_ON, PCIE_SLOT_POWER_OFF,
-  PCIE_SLOT_PRESENCE_CHANGED, PCIE_SLOT_PRESENT, PCI_CAPABILITIES, PCI_CAPABILITY_EXPRESS, PCI_SECONDARY_BUS, PCI_STATUS,
-  PCI_STATUS_CAPABILITIES,
+  PCIE_SLOT_HOT_PLUG, PCIE_SLOT_LINK_CHANGED, PCIE_SLOT_POWER_CONTROLLER, PCIE_SLOT_POWER_INDICATOR, PCIE_SLOT_POWER_INDICATOR_OFF,
+  PCIE_SLOT_POWER_INDICATOR_ON, PCIE_SLOT_POWER_OFF, PCIE_SLOT_PRESENCE_CHANGED, PCIE_SLOT_PRESENT, PCI_CAPABILITIES,
+  PCI_CAPABILITY_EXPRESS, PCI_SECONDARY_BUS, PCI_STATUS, PCI_STATUS_CAPABILITIES,
 } from '../machine/pci.ts';
-import { PciFunction, functionAt, functionTotal } from '../partition.ts';
-import { isPciBridge, readConfig, writeConfig } from './pci-bus.ts';
+import { EventType, HIDDEN } from '../abi.ts';
+import { record } from '../events.ts';
+import { PciFunction, functionAt, functionTotal, isHeld, removeFunction } from '../partition.ts';
+import { bridgeAbove, isPciBridge, isPresent, readConfig, writeConfig } from './pci-bus.ts';
 
 const MAX_CAPABILITIES: u32 = 48;
 /** What happens to a slot that is being filled. */
@@ -39,11 +41,11 @@ function busBelow(fn: PciFunction): u32 {
   return readConfig(u32(fn.bdf), PCI_SECONDARY_BUS, 1);
 }
 
-/** Whether an instance holds something in the slot. */
-function holdsCard(instance: u32, bus: u32): boolean {
+/** Whether `owner` has something in the slot. */
+function holdsCard(owner: u32, bus: u32): boolean {
   for (let i: u32 = 0; i < functionTotal(); i++) {
     const fn = functionAt(i);
-    if (u32(fn.bdf >> 8) === bus && fn.owner === instance) return true;
+    if (u32(fn.bdf >> 8) === bus && fn.owner === owner) return true;
   }
   return false;
 }
@@ -54,14 +56,14 @@ function shieldedSlot(instance: u32, fn: PciFunction): u32 {
   return at === 0 || holdsCard(instance, busBelow(fn)) ? 0 : at;
 }
 
-/** Takes note of what has happened in a slot whose capability is at `at`: clears the events, and gives a card its power. */
+/** Takes note of what has happened in a slot whose capability is at `at`: clears the events, and gives a card its power, unless that is to be taken out. */
 function attend(fn: PciFunction, at: u32): void {
   const bdf: u32 = u32(fn.bdf);
   const slot = readConfig(bdf, at + PCIE_SLOT, 4);
   const events = slot & EVENTS;
   // Apart: any write of Slot Control is a command to the slot.
   if (events !== 0) writeConfig(bdf, at + PCIE_SLOT + 2, 2, events >> 16);
-  if ((slot & PCIE_SLOT_PRESENT) === 0 || (slot & PCIE_SLOT_POWER_OFF) === 0) return;
+  if ((slot & PCIE_SLOT_PRESENT) === 0 || (slot & PCIE_SLOT_POWER_OFF) === 0 || holdsCard(HIDDEN, busBelow(fn))) return;
   writeConfig(bdf, at + PCIE_SLOT, 2, (slot & PCIE_SLOT_CONTROL & ~POWER) | PCIE_SLOT_POWER_INDICATOR_ON);
 }
 
@@ -71,6 +73,42 @@ export function attendSlots(instance: u32): void {
     const fn = functionAt(i);
     const at = fn.owner === instance ? shieldedSlot(instance, fn) : 0;
     if (at !== 0) attend(fn, at);
+  }
+}
+
+/**
+ * Switches a port's slot off, so that the card can be taken out; false if it has
+ * none that can be switched, or one that knows of no card: then the registers are
+ * there for show, and the firmware has the slot (ACPI hot-plug).
+ */
+export function switchSlotOff(port: PciFunction): boolean {
+  const at = slotOf(port);
+  if (at === 0 || (load32(addressOf(port.config) + u64(at + PCIE_SLOT_CAPABILITIES)) & PCIE_SLOT_POWER_CONTROLLER) === 0) return false;
+  const slot = readConfig(u32(port.bdf), at + PCIE_SLOT, 4);
+  if ((slot & PCIE_SLOT_PRESENT) === 0) return false;
+  writeConfig(u32(port.bdf), at + PCIE_SLOT, 2, (slot & PCIE_SLOT_CONTROL & ~POWER) | PCIE_SLOT_POWER_OFF | PCIE_SLOT_POWER_INDICATOR_OFF);
+  return true;
+}
+
+/** Whether a function has left the machine: one that is only switched off is still in its slot. */
+function isGone(fn: PciFunction): boolean {
+  if (isPresent(u32(fn.bdf))) return false;
+  const above = bridgeAbove(u32(fn.bdf >> 8));
+  const at = above === functionTotal() ? 0 : slotOf(functionAt(above));
+  return at === 0 || (readConfig(u32(functionAt(above).bdf), at + PCIE_SLOT, 4) & PCIE_SLOT_PRESENT) === 0;
+}
+
+/** Forgets those functions that no instance holds and that are not there any more. */
+export function forgetRemoved(): void {
+  let i: u32 = 0;
+  while (i < functionTotal()) {
+    const fn = functionAt(i);
+    if (isHeld(fn.owner) || !isGone(fn)) {
+      i++;
+      continue;
+    }
+    record(EventType.REMOVED, 0, 0, u64(fn.bdf), u64(load32(addressOf(fn.config))));
+    removeFunction(i);
   }
 }
 

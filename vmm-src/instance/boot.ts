@@ -167,6 +167,7 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   const parent = vcpu.instance;
   const child = otherInstance(parent);
   const self = cpuOf(vcpu);
+  if (instanceOf(parent).direct !== 0) return Result.DIRECT;
   const checked = checkRequest(request, parent, self);
   if (checked !== Result.OK) return checked;
   cancelRelease();

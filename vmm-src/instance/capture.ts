@@ -18,8 +18,8 @@ import { prepareRelease, releaseCpu } from '#processor/release.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { retire } from '#processor/vcpu.ts';
 import { disengageIommu, engageIommu, mayEngage } from '../devices/iommu/iommu.ts';
-import { rescanPci, scanPci } from '../devices/pci-bus.ts';
-import { attendSlots } from '../devices/pci-slot.ts';
+import { ecamSize, rescanPci, scanPci } from '../devices/pci-bus.ts';
+import { attendSlots, forgetRemoved } from '../devices/pci-slot.ts';
 import { record } from '../events.ts';
 import { haltForever, readTsc } from '../machine/intrinsics.ts';
 import { readMtrrs } from '../machine/mtrr.ts';
@@ -107,6 +107,7 @@ export function capture(index: u32, rip: u64, rsp: u64, cr3: u64): Result {
   if (index >= MAX_CPUS || index >= bootInfo().cpuCount) return Result.CPU;
   const cpu: Cpu = cpus[index];
   if (cpu.state !== CpuState.BARE || instanceOf(FIRST).state !== InstanceState.RUNNING) return Result.INSTANCE;
+  if (instanceOf(FIRST).direct !== 0) return Result.DIRECT;
   if (!turnOn(cpu)) return Result.PROCESSOR;
   const result = captureState(vcpuOf(FIRST, index), cpu, rip, rsp, cr3);
   if (result !== Result.OK) {
@@ -129,7 +130,10 @@ export function undoCapture(index: u32): void {
 export function knowFunctions(vcpu: Vcpu): void {
   if (functionTotal() !== 0) {
     attendSlots(vcpu.instance);
-    rescanPci();
+    if (ecamSize() !== 0n) {
+      rescanPci();
+      forgetRemoved();
+    }
   } else {
     holdOthers(cpuOf(vcpu), 0);
     scanPci(FIRST);
@@ -172,6 +176,12 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
   holdOthers(self, vcpu.instance);
   disengageIommu(vcpu.instance);
   letGo();
+  letOfflineLeave(vcpu, online);
+  return Result.OK;
+}
+
+/** Lets those processors leave that Linux has offline, which could not ask for it; the others may from now on. */
+export function letOfflineLeave(vcpu: Vcpu, online: u64): void {
   buildTransition(guestCr3(vcpu));
   releaseMask = online;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
@@ -182,7 +192,6 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
     setCpuOwner(i, 0);
     record(EventType.RELEASED, vcpu.instance, i, 1n, 0n);
   }
-  return Result.OK;
 }
 
 /** LEAVE, on the processor that was ordered to: virtualization off, and nothing of the VMM's in use once INIT arrives, which must not start firmware. */

@@ -4,7 +4,7 @@
  * nobody may write it meanwhile, the memory that it passes down is in their
  * holder's map alone, and what they answer to beyond that never reaches them.
  */
-import { BootRequest, EventType, MAX_GRANTS, ResourceKind, Result } from '../abi.ts';
+import { BootRequest, EventType, MAX_GRANTS, ResourceKind, Result, SHIELDED } from '../abi.ts';
 import { MAP_TABLES_PER_RANGE, mapIdentical, mapTablesFree, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
@@ -17,7 +17,7 @@ import {
   PCI_PREFETCH_WINDOW,
 } from '../machine/pci.ts';
 import { PAGE_SIZE, SIZE_512G } from '../machine/registers.ts';
-import { FREE, PciFunction, SHIELDED, findFunction, functionAt, functionTotal, touchesMemory } from '../partition.ts';
+import { PciFunction, findFunction, functionAt, functionTotal, isHeld, touchesMemory } from '../partition.ts';
 
 const WINDOW_SHIFT: u64 = 16n;
 const WINDOW_OFFSET: u64 = 0xfffffn;
@@ -120,6 +120,6 @@ export function returnWindows(holder: u32): void {
   for (let i: u32 = 0; i < functionTotal(); i++) {
     const fn = functionAt(i);
     const bridge = bridgeAbove(u32(fn.bdf >> 8));
-    if ((fn.owner === FREE || fn.owner === SHIELDED) && bridge < functionTotal()) moveWindows(functionAt(bridge), 0, holder);
+    if (!isHeld(fn.owner) && bridge < functionTotal()) moveWindows(functionAt(bridge), 0, holder);
   }
 }

@@ -5,8 +5,9 @@
  */
 import {
   BootRequest, ConsoleHeader, Event, EventsHeader, HYPERCALL_ATTACH, HYPERCALL_BOOT, HYPERCALL_CONSOLE_READ,
-  HYPERCALL_CONSOLE_WRITE, HYPERCALL_EVENTS, HYPERCALL_GIVE_BACK, HYPERCALL_RELEASE, HYPERCALL_RELEASE_BEGIN,
-  HYPERCALL_PAUSE, HYPERCALL_STATUS, HYPERCALL_STOP, HYPERCALL_TAKE, HYPERCALL_WEIGHT, EventType, InstanceState, MAX_WEIGHT, Result, Status,
+  HYPERCALL_CONSOLE_WRITE, HYPERCALL_DEVIRTUALIZE, HYPERCALL_EJECT, HYPERCALL_EVENTS, HYPERCALL_GIVE_BACK, HYPERCALL_HIDE, HYPERCALL_PAUSE,
+  HYPERCALL_RELEASE, HYPERCALL_RELEASE_BEGIN, HYPERCALL_STATUS, HYPERCALL_STOP, HYPERCALL_TAKE, HYPERCALL_WEIGHT, EventType, InstanceState,
+  MAX_WEIGHT, Result, Status, TRAPPED_IO,
 } from '../abi.ts';
 import { RAX, RDI, RDX, RSI, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { lock, unlock } from '../cpu/kick.ts';
@@ -19,8 +20,10 @@ import { PAGE_SIZE } from '../machine/registers.ts';
 import { cpusOf } from '../partition.ts';
 import { boot } from './boot.ts';
 import { beginRelease, knowFunctions, mayRelease, release } from './capture.ts';
+import { ejectFunction, hideFunction } from './eject.ts';
 import { type Mapped, guestToHost } from './guest-memory.ts';
-import { holderOfPlatform, instanceOf, isInstance } from './instance.ts';
+import { devirtualize } from './devirtualize.ts';
+import { holderOfPlatform, instanceOf, isInstance, stillTrapped } from './instance.ts';
 import { raiseConsole } from './io.ts';
 import { review, weigh } from './share.ts';
 import { fillStatus } from './status.ts';
@@ -42,7 +45,7 @@ function bufferOf(vcpu: Vcpu, needed: u32): Mapped<HostVirtual> {
 function status(vcpu: Vcpu): Result {
   const buffer = bufferOf(vcpu, sizeOf<Status>());
   if (!buffer.mapped) return Result.BUFFER;
-  if (instanceOf(vcpu.instance).holdsPlatform) knowFunctions(vcpu);
+  if (instanceOf(vcpu.instance).holdsPlatform && (stillTrapped(vcpu.instance) & TRAPPED_IO) !== 0) knowFunctions(vcpu);
   fillStatus(at<Status>(buffer.at), vcpu);
   return Result.OK;
 }
@@ -147,6 +150,9 @@ function dispatch(vcpu: Vcpu, number: u32): Result {
     case HYPERCALL_STOP: return stopOther(vcpu, argument);
     case HYPERCALL_TAKE: return takeEverything(vcpu);
     case HYPERCALL_GIVE_BACK: return giveBack(vcpu, argument);
+    case HYPERCALL_HIDE: return hideFunction(vcpu, argument);
+    case HYPERCALL_EJECT: return ejectFunction(vcpu, argument);
+    case HYPERCALL_DEVIRTUALIZE: return devirtualize(vcpu, wrapU32(vcpu.registers[RSI]), vcpu.registers[RDX]);
     case HYPERCALL_WEIGHT: return setInstanceWeight(vcpu, argument, wrapU32(vcpu.registers[RDX] >> 32n));
     case HYPERCALL_PAUSE: return pause(vcpu, argument, wrapU32(vcpu.registers[RDX] >> 32n));
     default: return Result.UNKNOWN;

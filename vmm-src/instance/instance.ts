@@ -2,7 +2,7 @@
  * Instances and what each of them can reach. The verbs that change this are in
  * capture.ts, boot.ts, stop.ts and take.ts beside this file.
  */
-import { InstanceState, MAX_INSTANCES, TRAPPED_DMA, TRAPPED_IO, TRAPPED_MEMORY, TRAPPED_PROCESSOR } from '../abi.ts';
+import { InstanceState, MAX_INSTANCES, TRAPPED_ALL, TRAPPED_DMA } from '../abi.ts';
 import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { bootInfo } from '../machine/region.ts';
 import {
@@ -35,7 +35,8 @@ export class Instance extends Struct {
   paused: boolean;
   /** Of its turns on shared processors, relative to the other's. */
   weight: u32;
-  padding: u32;
+  /** TRAPPED_* bits of what has been devirtualized: its own, and nobody's to trap. */
+  direct: u32;
   startTick: u64;
   stopTick: u64;
 }
@@ -170,5 +171,5 @@ export function ownApic(instance: u32): void {
 /** What an instance still exits for: TRAPPED_* bits. */
 export function stillTrapped(instance: u32): u32 {
   if (instanceOf(instance).state !== InstanceState.RUNNING) return 0;
-  return TRAPPED_PROCESSOR | TRAPPED_MEMORY | TRAPPED_IO | (isConfined() ? TRAPPED_DMA : 0);
+  return (TRAPPED_ALL & ~instanceOf(instance).direct) | (isConfined() ? TRAPPED_DMA : 0);
 }

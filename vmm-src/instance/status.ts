@@ -1,6 +1,7 @@
 /** What `understudy status` shows. */
 import { ABI_VERSION, EXIT_COUNTERS, InstanceStatus, MAX_CPUS, MAX_INSTANCES, Status } from '../abi.ts';
 import { Vcpu, cpus, vcpuOf } from '../cpu/cpu.ts';
+import { UNCONDITIONAL_EXITS } from '#processor/direct.ts';
 import { readTsc } from '../machine/intrinsics.ts';
 import { bootInfo } from '../machine/region.ts';
 import { FREE, cpuOwner, cpuTenant, cpusOf, listFunctions, listMemory } from '../partition.ts';
@@ -65,4 +66,8 @@ export function fillStatus(out: Status, vcpu: Vcpu): void {
     cpu.exits = exitsOf(1, i) + exitsOf(2, i);
   }
   out.functionCount = listFunctions(out.function);
+  for (let i: u32 = 0; i < UNCONDITIONAL_EXITS.length; i++) {
+    const reason = UNCONDITIONAL_EXITS[i];
+    out.unconditional[reason >> 6 & 1] |= 1n << u64(reason & 63);
+  }
 }

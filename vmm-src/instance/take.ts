@@ -3,7 +3,7 @@
  * shadows go into the real devices, its private low MiB into the real one, and
  * from then on it reaches the whole machine, as the first instance did.
  */
-import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result } from '../abi.ts';
+import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, SHIELDED } from '../abi.ts';
 import { Vcpu, cpuOf, cpus, isTenant, vcpuOf } from '../cpu/cpu.ts';
 import { exposeLogicalId, holdOthers, letGo } from '../cpu/kick.ts';
 import { mapIdentity, resetMap, swapIoMaps } from '../cpu/memory-map.ts';
@@ -16,7 +16,7 @@ import { handOverLegacy } from '../devices/legacy.ts';
 import { handOverUart } from '../devices/uart.ts';
 import { record } from '../events.ts';
 import { IA32_APIC_BASE } from '../machine/msr.ts';
-import { FREE, LOW_RAM_END, SHIELDED, amountOf, cpuOwner, functionAt, functionTotal, moveEverything } from '../partition.ts';
+import { FREE, LOW_RAM_END, amountOf, cpuOwner, functionAt, functionTotal, moveEverything } from '../partition.ts';
 import { otherInstance } from './boot.ts';
 import { lowBase, setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, hideRegion, instanceOf, openPorts } from './instance.ts';

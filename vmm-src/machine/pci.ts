@@ -29,11 +29,14 @@ export const PCIE_FLAGS_SLOT: u32 = 0x100;
 export const PCIE_LINK: u32 = 0x10;
 export const PCIE_LINK_ACTIVE: u32 = 0x20000000;
 export const PCIE_SLOT_CAPABILITIES: u32 = 0x14;
+/** The slot has a power controller. */
+export const PCIE_SLOT_POWER_CONTROLLER: u32 = 2;
 export const PCIE_SLOT_HOT_PLUG: u32 = 0x40;
 /** Slot Control, and Slot Status above it. */
 export const PCIE_SLOT: u32 = 0x18;
 export const PCIE_SLOT_POWER_INDICATOR: u32 = 0x300;
 export const PCIE_SLOT_POWER_INDICATOR_ON: u32 = 0x100;
+export const PCIE_SLOT_POWER_INDICATOR_OFF: u32 = 0x300;
 export const PCIE_SLOT_POWER_OFF: u32 = 0x400;
 export const PCIE_SLOT_CONTROL: u32 = 0xffff;
 export const PCIE_SLOT_ATTENTION: u32 = 0x10000;

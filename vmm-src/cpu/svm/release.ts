@@ -7,6 +7,7 @@
 import { CpuState } from '../../abi.ts';
 import { writeCr2, writeDr6, writeDr7, writeMsr } from '../../machine/intrinsics.ts';
 import { EFER_SVME, IA32_PAT, IA32_SPEC_CTRL } from '../../machine/msr.ts';
+import { NESTED_PAGING } from '../../machine/vmcb.ts';
 import { Cpu, RAX, RDX, Vcpu } from '../cpu.ts';
 import { transitionPml4 } from '../host.ts';
 import { hasSpecControl } from './capability.ts';
@@ -63,7 +64,7 @@ export function releaseCpu(vcpu: Vcpu, cpu: Cpu): never {
   state.rip = vmcb.rip;
   state.rsp = vmcb.rsp;
   state.vcpu = addressOf(vcpu);
-  writeMsr(IA32_PAT, vmcb.pat);
+  if ((vmcb.nestedControl & NESTED_PAGING) !== 0n) writeMsr(IA32_PAT, vmcb.pat);
   if (hasSpecControl()) writeMsr(IA32_SPEC_CTRL, vmcb.specControl);
   writeCr2(vmcb.cr2);
   writeDr6(vmcb.dr6);

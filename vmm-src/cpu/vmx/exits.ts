@@ -3,6 +3,7 @@ import { vmread } from '../../machine/intrinsics.ts';
 import { EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, INTERRUPTION_TYPE, INTERRUPTION_TYPE_NMI, Vmcs } from '../../machine/vmcs.ts';
 import { EXIT_MASK, Vcpu, cpuOf } from '../cpu.ts';
 import { Exit, IoExit, TaskPriorityExit } from '../exit.ts';
+import { adaptControls } from './direct.ts';
 import { advance, deliverPendingNmi, guestRegister, injectGp, reinjectInterrupted, writeGuestCr0, writeGuestCr4 } from './guest.ts';
 
 /** Qualification of an I/O instruction (SDM Vol. 3D, table 28-5): size - 1 in bits 0-2, direction in 3, string in 4, port in 16-31. */
@@ -48,7 +49,10 @@ function handleCrAccess(vcpu: Vcpu): void {
   const value = guestRegister(vcpu, wrapU32(qualification >> 8n) & 15);
   const what: u32 = wrapU32(qualification) & 0x3f;
   let written = false;
-  if (what === 0) written = writeGuestCr0(vcpu, value);
+  if (what === 0) {
+    written = writeGuestCr0(vcpu, value);
+    adaptControls(vcpu);
+  }
   else if (what === 4) written = writeGuestCr4(vcpu, value);
   if (written) advance(vcpu);
   else injectGp(vcpu);

@@ -16,6 +16,7 @@ import { Cpu, NO_VECTOR, RDX, RSI, StartKind, Vcpu, cpuOf } from '../cpu.ts';
 import { controls } from './capability.ts';
 import { mapPointer } from '../memory-map.ts';
 import { stackTop } from '../host.ts';
+import { adaptControls } from './direct.ts';
 import { activateVmcs, vpidOf, writeFixedFields } from './vcpu.ts';
 
 /** EDX after INIT: family 6, and nothing else that software may rely on (SDM Vol. 3A, table 11-1). */
@@ -106,6 +107,7 @@ export function startAtVector(vcpu: Vcpu, vector: u64): void {
   vmwrite(Vmcs.GUEST_RIP, 0n);
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
   invept(mapPointer(vcpu.instance));
+  adaptControls(vcpu);
   const cpu = cpuOf(vcpu);
   cpu.state = CpuState.RUNNING;
   cpu.sipiVector = wrapU32(vector);

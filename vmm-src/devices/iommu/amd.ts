@@ -10,7 +10,7 @@ import {
   AMD_PERMISSIONS, AMD_REMAPS, AMD_SEGMENTS, AMD_TABLE_PAGES, AMD_TRANSLATES, AMD_VALID,
 } from '../../machine/amd-iommu.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
-import { FREE, SHIELDED, functionAt, functionTotal, holdsMemory } from '../../partition.ts';
+import { functionAt, functionTotal, holdsMemory, isHeld } from '../../partition.ts';
 import { AmdUnit, amdInvalidate, amdRead, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
 import { requesterOwner, tablesFree, takeTables } from './tables.ts';
 
@@ -90,7 +90,7 @@ function rightEntry(bdf: u32, holder: u32, out: Entry): void {
   const owner = requesterOwner(bdf, holder);
   // Valid, with a table of no levels, and no permission: nothing is reached.
   out.translation = AMD_VALID;
-  if (owner === FREE || owner === SHIELDED) return;
+  if (!isHeld(owner)) return;
   let permissions: u64 = AMD_PERMISSIONS;
   if (owner === holder && isOsOn()) {
     const place = osEntry(bdf, holder);

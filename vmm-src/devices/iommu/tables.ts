@@ -3,7 +3,7 @@
  * read, and the answer to whose a device's accesses are.
  */
 import { PAGE_SIZE, PageTable } from '../../machine/registers.ts';
-import { FREE, SHIELDED, findFunction, functionAt, functionTotal } from '../../partition.ts';
+import { FREE, findFunction, functionAt, functionTotal, isHeld } from '../../partition.ts';
 
 export const DEVICE_TABLES: u32 = 64;
 const pages: FixedArray<PageTable, 64> = zeroed(4096);
@@ -51,7 +51,7 @@ export function requesterOwner(bdf: u32, holder: u32): u32 {
 /** The same, as an event has it: 0 for nobody. */
 export function requesterInstance(bdf: u32, holder: u32): u32 {
   const owner = requesterOwner(bdf, holder);
-  return owner === SHIELDED ? 0 : owner;
+  return isHeld(owner) ? owner : 0;
 }
 
 /** Whether a known function is on a bus. */

@@ -12,7 +12,7 @@ import {
   VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_TYPE, VTD_TYPE_PASS, vtdDomains,
 } from '../../machine/vtd.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
-import { FREE, SHIELDED, holdsMemory } from '../../partition.ts';
+import { holdsMemory, isHeld } from '../../partition.ts';
 import { isBusUsed, requesterOwner, tablesFree, takeTables } from './tables.ts';
 import { VtdUnit, returnQueue, takeQueue, vtdInvalidate, vtdRead, vtdRead64, vtdSetRoot, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
 
@@ -111,7 +111,7 @@ function updateRequester(table: HostPhysical, bdf: u32, holder: u32): void {
   const owner = requesterOwner(bdf, holder);
   const own = owner === holder ? osEntryOfAny(bdf, holder) : 0n;
   if (own !== 0n && (load64(own) & VTD_TYPE) !== VTD_TYPE_PASS) setEntry(place, load64(own), load64(own + 8n));
-  else if (owner === FREE || owner === SHIELDED || (owner === holder && own === 0n && translatesAll())) setEntry(place, 0n, 0n);
+  else if (!isHeld(owner) || (owner === holder && own === 0n && translatesAll())) setEntry(place, 0n, 0n);
   else setEntry(place, ioRoot(owner, levels) | VTD_PRESENT, u64(levels - 2) | (u64(domainOf(owner)) << VTD_DOMAIN_SHIFT));
 }
 
