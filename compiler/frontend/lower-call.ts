@@ -7,7 +7,7 @@ import { functionOf, globalOf, methodOf } from "./declare.ts";
 import type { Scope } from "./front.ts";
 import { argumentsOf, inferArguments } from "./instance.ts";
 import { lowerBuiltin } from "./lower-builtin.ts";
-import { lowerExpression } from "./lower-expression.ts";
+import { lowerExpression, refusedExpression } from "./lower-expression.ts";
 import { lowerBase } from "./lower-place.ts";
 import { ordered } from "./order.ts";
 
@@ -19,6 +19,7 @@ export function lowerCall(scope: Scope, node: ts.CallExpression): Expr {
   if (builtin) return lowerBuiltin(scope, node, builtin);
   const name = calleeName(scope, node);
   const declaration = front.declarationOf(name);
+  if (!declaration) refuseReceiver(scope, node.expression);
   if (!declaration) throw refuse.unknownName(front.loc(node.expression), node.expression.getText());
   if (isMember(declaration)) return callMethod(scope, node);
   if (!ts.isFunctionDeclaration(declaration)) throw refuse.notCallable(front.loc(node.expression));
@@ -27,6 +28,13 @@ export function lowerCall(scope: Scope, node: ts.CallExpression): Expr {
   const global = globalOf(front, declaration, node);
   if (global.kind !== "func") throw refuse.notCallable(front.loc(node.expression));
   return call(scope, node, global.func, node.arguments.map((argument, i) => lowerArgument(scope, node, global.func, argument, i)));
+}
+
+/** In `/x/.test(text)` it is not the method that has to go. */
+function refuseReceiver({ front }: Scope, callee: ts.Expression): void {
+  if (!ts.isPropertyAccessExpression(callee)) return;
+  const construct = refusedExpression(callee.expression);
+  if (construct) throw front.refuse(callee.expression, construct);
 }
 
 /** A method of a class, or what an interface says that a type argument has. */

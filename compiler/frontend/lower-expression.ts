@@ -47,8 +47,6 @@ const REFUSED: Partial<Record<ts.SyntaxKind, Construct>> = {
   [ts.SyntaxKind.ClassExpression]: "classMember",
   [ts.SyntaxKind.NewExpression]: "newExpression",
   [ts.SyntaxKind.TypeOfExpression]: "typeOf",
-  [ts.SyntaxKind.VoidExpression]: "undefinedValue",
-  [ts.SyntaxKind.DeleteExpression]: "objectLiteral",
   [ts.SyntaxKind.AwaitExpression]: "asynchronous",
   [ts.SyntaxKind.YieldExpression]: "asynchronous",
   [ts.SyntaxKind.SuperKeyword]: "thisValue",

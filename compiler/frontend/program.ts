@@ -118,7 +118,8 @@ export class SourceProgram {
   private translate(diagnostics: readonly ts.Diagnostic[]): Diagnostic[] {
     return diagnostics.flatMap((diagnostic) => {
       const chain = diagnostic.messageText;
-      const message = typeof chain === "string" ? chain : chain.messageText;
+      const whole = typeof chain === "string" ? chain : chain.messageText;
+      const message = whole.replace(/ Do you need to .*/, ""); // install types, change `lib`: there is none
       if (!diagnostic.file) return [];
       const start = diagnostic.start ?? 0;
       const loc = { source: this.sourceOf(diagnostic.file), start, end: start + (diagnostic.length ?? 1) };
