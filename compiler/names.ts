@@ -11,6 +11,14 @@ const RESERVED = new Set(`
   sites trapBlob trapOffsets
 `.split(/\s+/));
 
+/** What runtime.h and the headers that it includes have names for. */
+const RUNTIME = new RegExp(`^(?:${[
+  "check(?:Index|Range|Null|Unsigned|Signed)", "nonZero\\d+", "(?:add|sub|mul)[UI]\\d+", "(?:divide|remainder)I\\d+", "(?:load|store)\\d+",
+  "atomic(?:Load|Store|Add|Exchange)\\d+", "(?:fill|copy)Bytes", "byteAt", "trapText",
+  "RUNTIME|UNLIKELY|NON_ZERO|CHECKED|CHECKED_ARITHMETIC|SIGNED_DIVISION|RAW_ACCESS|ATOMICS|UNDERSTUDY_\\w+",
+  "(?:u?int\\w*|size|ptrdiff|wchar|max_align)_t", "(?:U?INT\\w*|SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(?:MAX|MIN|C|WIDTH)", "offsetof",
+].join("|")})$`);
+
 export function assignNames(program: Program): void {
   nameGlobals([...program.funcs, ...program.statics]);
   nameTypes(program);
@@ -38,7 +46,7 @@ function nameTypes({ structs, values }: Program): void {
 
 /** `Ring<u32, 8>` is Ring_u32_8, and its method `push` Ring_u32_8_push. */
 function identifier(name: string): string {
-  return printable(name.replace(/\W+_?/g, "_").replace(/_$/, ""));
+  return printable(/\W/.test(name) ? name.replace(/\W+_?/g, "_").replace(/_$/, "") : name);
 }
 
 /** A local hides nothing, neither of the module nor of the blocks around it: what C means by a name is what the source means. */
@@ -75,5 +83,5 @@ function unique(name: string, taken: Set<string>, separator = ""): string {
 /** A name that neither C, JavaScript nor the output's own scaffolding uses. */
 export function printable(name: string): string {
   if (name.startsWith("$") || name.startsWith("__")) return `x${name}`;
-  return RESERVED.has(name) || /^u?int\d*_t$/.test(name) ? `${name}_` : name;
+  return RESERVED.has(name) || RUNTIME.test(name) ? `${name}_` : name;
 }

@@ -89,12 +89,17 @@ export function lowerElement(scope: Scope, node: ts.ElementAccessExpression): Ex
 
 /** Whether `a.b` is a name in a module or enumeration, not a field. */
 function isQualifiedName(scope: Scope, node: ts.PropertyAccessExpression): boolean {
+  if (ts.isPropertyAccessExpression(node.expression)) return isQualifiedName(scope, node.expression) && isEnum(scope, node.expression.name);
   if (!ts.isIdentifier(node.expression)) return false;
   const symbol = scope.front.program.checker.getSymbolAtLocation(node.expression);
   if (!symbol) return false;
   const isNamespace = symbol.declarations?.some(ts.isNamespaceImport) ?? false;
-  const declaration = scope.front.declarationOf(node.expression);
-  return isNamespace || (declaration !== undefined && ts.isEnumDeclaration(declaration));
+  return isNamespace || isEnum(scope, node.expression);
+}
+
+function isEnum(scope: Scope, name: ts.Node): boolean {
+  const declaration = scope.front.declarationOf(name);
+  return declaration !== undefined && ts.isEnumDeclaration(declaration);
 }
 
 /** The variable, field or element that an expression names. */

@@ -32,7 +32,7 @@ describe("modules", () => {
     const { call } = load({
       "one.ts": "let count: u32 = 10;\nfunction step(): u32 { count++; return count; }\nexport function next(): u32 { return step(); }\nexport const LIMIT = 3;\nexport enum E { A = 7 }",
       "two.ts": "import { LIMIT } from './one';\nlet count: u32 = 100;\nfunction step(): u32 { count += LIMIT; return count; }\nexport function next(): u32 { return step(); }",
-      "main.ts": "import { next as first, E } from './one';\nimport * as Two from './two';\nexport function run(next: u32): u32 { return first() * 1000 + Two.next() + next + u32(E.A); }",
+      "main.ts": "import { next as first, E } from './one';\nimport * as Two from './two';\nimport * as One from './one';\nexport function run(next: u32): u32 { return first() * 1000 + Two.next() + next + (next === 5 ? u32(One.E.A) : u32(E.A)); }",
     });
     expect([call.run!(0), call.run!(5)]).toEqual([11 * 1000 + 103 + 7, 12 * 1000 + 106 + 5 + 7]);
   });
