@@ -9,8 +9,8 @@ function expectOrder(demo: Demo, patterns: RegExp[]): void {
   expect(order).toEqual([...order].sort((a, b) => a - b));
 }
 
-test("on UEFI, a disk that is plugged in is shielded from OS 1, OS 2's and then the survivor's; OS 1 ends by a reset", async () => {
-  const demo = await runDemo("add-uefi", { TARGET: "qemu", SCENARIO: "add", FIRMWARE: "uefi", CPUS: "2" });
+test("on UEFI, beneath an IOMMU, a disk that is plugged in is shielded from OS 1, OS 2's and then the survivor's; OS 1 ends by a reset", async () => {
+  const demo = await runDemo("add-uefi", { TARGET: "qemu", SCENARIO: "add", FIRMWARE: "uefi", IOMMU: "intel", CPUS: "2" });
   expect(demo.status, demo.output).toBe(0);
   expect(demo.output).toMatch(/yes +the disk that was added is the survivor's/);
   expectOrder(demo, [/^captured/, /^discovered .*01:00\.0/, /^granted .*01:00\.0/, /^launched/, /^stopped .*reset/, /^released/]);
