@@ -5,6 +5,7 @@ import { Screen, grouped } from "../demo/screen.ts";
 import { buildDir, projectDir } from "../image/paths.ts";
 import { UserError, fail, runText } from "../image/tools.ts";
 import { type OneCpu, type Pauses, measureOneCpu, measurePauses, median } from "./machine-runs.ts";
+import { type TimeShares, measureTimeShares } from "./time-share.ts";
 
 const cpus = 2;
 
@@ -17,6 +18,8 @@ interface Result {
   releasePauseTicks: number[];
   /** Ticks of the same work in OS 1, medians; the ratios are to bare. */
   workload: { bare: number; captured: number; released: number; capturedRatio: number; releasedRatio: number };
+  /** Two systems on one CPU; `ratio` is our shortest switch to KVM's. */
+  timeShare: TimeShares & { ratio: number };
   /** Its machine code; its source in the dialect, all lines and those with code. */
   vmm: { textBytes: number; lines: number; codeLines: number };
 }
@@ -43,7 +46,13 @@ function measureVmm(): Result["vmm"] {
 
 const rounded = (value: number, digits: number) => Number(value.toFixed(digits));
 
-function resultOf({ nativeCpuid, oursCpuid, kvmCpuid, workload }: OneCpu, pauses: Pauses): Result {
+/** The shortest switch at any weights, and KVM's. */
+function withRatio(shares: TimeShares): Result["timeShare"] {
+  const shortest = Math.min(...Object.values(shares.byWeight).map(({ switchTicks }) => switchTicks));
+  return { ...shares, ratio: rounded(shortest / shares.kvmSwitchTicks, 3) };
+}
+
+function resultOf({ nativeCpuid, oursCpuid, kvmCpuid, workload }: OneCpu, pauses: Pauses, shares: TimeShares): Result {
   const sums = new Set(Object.values(workload).map(({ sum }) => sum));
   if (sums.size !== 1) throw new UserError(`the workload's results differ: ${[...sums].join(", ")}`);
   const [bare, captured, released] = [workload.bare, workload.captured, workload.released].map(({ ticks }) => median(ticks)) as [number, number, number];
@@ -52,6 +61,7 @@ function resultOf({ nativeCpuid, oursCpuid, kvmCpuid, workload }: OneCpu, pauses
     capturePauseTicks: pauses.capture.map(median),
     releasePauseTicks: pauses.release.map(median),
     workload: { bare, captured, released, capturedRatio: rounded(captured / bare, 4), releasedRatio: rounded(released / bare, 4) },
+    timeShare: withRatio(shares),
     vmm: measureVmm(),
   };
 }
@@ -59,7 +69,7 @@ function resultOf({ nativeCpuid, oursCpuid, kvmCpuid, workload }: OneCpu, pauses
 const spread = (values: number[]) => `${grouped(Math.min(...values))} to ${grouped(Math.max(...values))}`;
 
 function print(result: Result, { workload }: OneCpu, pauses: Pauses): void {
-  const { cpuidExit, vmm } = result;
+  const { cpuidExit, timeShare, vmm } = result;
   const ratio = { bare: 1, captured: result.workload.capturedRatio, released: result.workload.releasedRatio };
   const rows: [string, string, string][] = [
     ["CPUID beneath us, there and back", `${cpuidExit.ours} ticks`, `KVM's module on the same machine ${cpuidExit.kvm}: ratio ${cpuidExit.ratio}; bare ${cpuidExit.native}`],
@@ -70,6 +80,16 @@ function print(result: Result, { workload }: OneCpu, pauses: Pauses): void {
       `${grouped(result.workload[state])} ticks`,
       `${ratio[state].toFixed(4)} of bare; ${spread(workload[state].ticks)}, ${workload[state].ticks.length} times`,
     ]),
+    ...Object.entries(timeShare.byWeight).map(([weights, { shareOs1, shareOs2, worstWaitTicks }]): [string, string, string] => [
+      `shares of one CPU at weights ${weights}`,
+      `${(100 * shareOs1).toFixed(2)} %`,
+      `OS 2 has ${(100 * shareOs2).toFixed(2)} %; nobody waited longer than ${grouped(worstWaitTicks)} ticks`,
+    ]),
+    [
+      "switch from one to the other",
+      `${grouped(Math.min(...Object.values(timeShare.byWeight).map(({ switchTicks }) => switchTicks)))} ticks`,
+      `the shortest; median ${grouped(timeShare.byWeight["1:1"]!.medianSwitchTicks)} with their kernels' ticks; KVM's guests ${grouped(timeShare.kvmSwitchTicks)}, median ${grouped(timeShare.kvmMedianSwitchTicks)}: ratio ${timeShare.ratio}`,
+    ],
     ["the VMM's code", `${grouped(vmm.textBytes)} bytes`, `from ${grouped(vmm.lines)} lines in the dialect, ${grouped(vmm.codeLines)} of them code`],
   ];
   const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
@@ -84,7 +104,8 @@ async function main(): Promise<void> {
   const iso = await screen.step("", "building what isn't built yet", buildInBackground);
   const one = await measureOneCpu(screen, iso);
   const pauses = await measurePauses(screen, iso, cpus);
-  const result = resultOf(one, pauses);
+  const shares = await measureTimeShares(screen, iso);
+  const result = resultOf(one, pauses, shares);
   print(result, one, pauses);
   mkdirSync(buildDir, { recursive: true });
   writeFileSync(join(buildDir, "bench.json"), JSON.stringify(result, null, 2) + "\n");

@@ -19,10 +19,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tsc.h"
+
 #define SECONDS 2
 #define MEMORY 0x10000
 #define CODE 0x1000
 #define STAMPS 0x2000			/* one for each guest */
+/* With interrupts on, or Bochs keeps the host's from its guest, too. Nobody sends the guest one. */
+#define FLAGS 0x202
 #define SWITCHES 0x3000			/* to each guest, their ticks; 0 after the last */
 #define SWITCHES_SIZE 0x4000
 
@@ -79,13 +83,17 @@ static void run_guest(uint8_t *memory, unsigned number)
 	int kvm = try("/dev/kvm", open("/dev/kvm", O_RDWR | O_CLOEXEC)), vm = try("KVM_CREATE_VM", ioctl(kvm, KVM_CREATE_VM, 0)), cpu;
 	struct kvm_userspace_memory_region region = { .memory_size = MEMORY, .userspace_addr = (uintptr_t)memory };
 	struct kvm_sregs segments;
+	/* Both see the TSC itself: KVM would give each guest one of its own. */
+	uint64_t offset = 0;
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset };
 	struct kvm_regs registers = {
-		.rip = CODE, .rflags = 2, .rsi = STAMPS + 4 * number, .rbx = STAMPS + 4 * !number,
+		.rip = CODE, .rflags = FLAGS, .rsi = STAMPS + 4 * number, .rbx = STAMPS + 4 * !number,
 		.rdi = SWITCHES + SWITCHES_SIZE * number, .rbp = SWITCHES + SWITCHES_SIZE * (number + 1) - 4,
 	};
 
 	try("KVM_SET_USER_MEMORY_REGION", ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region));
 	cpu = try("KVM_CREATE_VCPU", ioctl(vm, KVM_CREATE_VCPU, 0));
+	try("KVM_VCPU_TSC_OFFSET", ioctl(cpu, KVM_SET_DEVICE_ATTR, &tsc));
 	try("KVM_GET_SREGS", ioctl(cpu, KVM_GET_SREGS, &segments));
 	segments.cs.selector = 0;
 	segments.cs.base = 0;
@@ -115,6 +123,8 @@ int main(int count, char **arguments)
 	CPU_ZERO(&cpus);
 	CPU_SET(count > 1 ? atoi(arguments[1]) : 0, &cpus);
 	try("no such CPU", sched_setaffinity(0, sizeof(cpus), &cpus));
+	for (unsigned number = 0; number < 2; number++)
+		memcpy(memory + STAMPS + 4 * number, &(uint32_t){ (uint32_t)ticks() }, 4);
 	memcpy(memory + CODE, guest_code, (size_t)(guest_code_end - guest_code));
 	for (unsigned number = 0; number < 2; number++) {
 		if (try("fork", fork()) == 0) {

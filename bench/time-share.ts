@@ -1,0 +1,120 @@
+import { type Machine, run, runJson } from "../demo/machine.ts";
+import type { Screen } from "../demo/screen.ts";
+import { commandLine } from "../image/iso.ts";
+import { startBochs } from "../test/machine/bochs.ts";
+import { median } from "./machine-runs.ts";
+
+const seconds = 1000;
+const os2 = "/lib/understudy/os2";
+/** Gaps from here on are turns of the other system: a kernel's own interrupts take less. */
+const leastGapTicks = 20000;
+/** How long both contend, and how much of that OS 1's account is taken over. */
+const contendSeconds = 4;
+const accountSeconds = 2;
+
+/** What both systems had of one CPU, in which both never halted. */
+export interface TimeShare {
+  shareOs1: number;
+  shareOs2: number;
+  /** From the last instruction of a program in the one to the first of a program in the other: the shortest and the median. */
+  switchTicks: number;
+  medianSwitchTicks: number;
+  /** The longest that either waited for its turn so far. */
+  worstWaitTicks: number;
+}
+
+/** By weights of OS 1 and OS 2; and what two guests of KVM need to take turns. */
+export interface TimeShares {
+  byWeight: Record<string, TimeShare>;
+  kvmSwitchTicks: number;
+  kvmMedianSwitchTicks: number;
+}
+
+interface Gaps {
+  start: number;
+  gaps: [there: number, away: number][];
+}
+
+interface Status {
+  instances: { ran_ticks: number; worst_wait_ticks: number }[];
+}
+
+/** When a program was away, in ticks of the TSC: [last stamp before, first stamp after]. */
+function intervals({ start, gaps }: Gaps): [number, number][] {
+  let time = start;
+  return gaps.map(([there, away]) => {
+    const from = time + there;
+    time = from + away;
+    return [from, time];
+  });
+}
+
+/** From the last stamp of one to the first of the other, for each gap of the one in which the other came back. */
+export function switches(one: Gaps, other: Gaps): number[] {
+  const returns = intervals(other).map(([, to]) => to);
+  return intervals(one).flatMap(([from, to]) => {
+    const first = returns.find((time) => time > from);
+    return first !== undefined && first < to ? [first - from] : [];
+  });
+}
+
+async function inOs2(machine: Machine, command: string): Promise<string> {
+  await machine.send("understudy console 2\n\n");
+  await machine.expect(/os2# /, 240 * seconds);
+  const said = await run(machine, command, 300 * seconds);
+  await machine.send("\x1d");
+  await machine.sync();
+  return said;
+}
+
+async function contend(machine: Machine): Promise<TimeShare> {
+  const gaps = (duration: number) => `gaps ${duration * 1000} ${leastGapTicks}`;
+  await inOs2(machine, `${gaps(3 * contendSeconds)} > /tmp/gaps &`);
+  const told = await runJson<Status | Gaps>(
+    machine,
+    `${gaps(contendSeconds)} > /tmp/gaps & sleep 1; understudy status --json; sleep ${accountSeconds}; understudy status --json; wait; cat /tmp/gaps`,
+    600 * seconds,
+  );
+  const [before, after] = told.filter((one): one is Status => "instances" in one);
+  const first = told.find((one): one is Gaps => "gaps" in one)!;
+  const second = JSON.parse((await inOs2(machine, "wait; cat /tmp/gaps")).trim()) as Gaps;
+  const ran = [0, 1].map((i) => after!.instances[i]!.ran_ticks - before!.instances[i]!.ran_ticks) as [number, number];
+  const all = [...switches(first, second), ...switches(second, first)];
+  if (all.length === 0) throw new Error("neither system's gaps hold the other's turns");
+  const share = (ticks: number) => Number((ticks / (ran[0] + ran[1])).toFixed(4));
+  return {
+    shareOs1: share(ran[0]),
+    shareOs2: share(ran[1]),
+    switchTicks: Math.min(...all),
+    medianSwitchTicks: median(all),
+    worstWaitTicks: Math.max(...after!.instances.map(({ worst_wait_ticks }) => worst_wait_ticks)),
+  };
+}
+
+/** Two systems on the one CPU of a machine, and KVM's guests on it before. */
+export async function measureTimeShares(screen: Screen, iso: string): Promise<TimeShares> {
+  const machine = await startBochs({ iso, cpus: 1, memoryMiB: 1024, name: "bench-share" });
+  const step = <T>(what: string, action: () => Promise<T>) => screen.step("1 CPU, shared", what, action);
+  try {
+    await step("boots", () => machine.expect(/os1# /, 300 * seconds));
+    const kvm = await step("KVM's module: two guests take turns", async () => {
+      await run(machine, "insmod /lib/understudy/understudy.ko; modprobe kvm_intel", 300 * seconds);
+      const [told] = await runJson<{ shortestTicks: number; medianTicks: number }>(machine, "kvm-switch 0", 200 * seconds);
+      await run(machine, "rmmod kvm_intel kvm", 100 * seconds);
+      return told!;
+    });
+    await step("a second system is launched on the same CPU", async () => {
+      await run(machine, `understudy start && understudy launch --kernel ${os2}/kernel --initrd ${os2}/initrd --append '${commandLine}' --memory 256M`, 200 * seconds);
+      await inOs2(machine, "true");
+    });
+    const byWeight: Record<string, TimeShare> = {};
+    for (const weight of [1, 3]) {
+      await run(machine, `understudy weight 1 ${weight}`);
+      byWeight[`${weight}:1`] = await step(`both never halt, weights ${weight}:1`, () => contend(machine));
+    }
+    if (machine.troubles.length > 0) throw new Error(`in Bochs' log: ${machine.troubles[0]}`);
+    return { byWeight, kvmSwitchTicks: kvm.shortestTicks, kvmMedianSwitchTicks: kvm.medianTicks };
+  } finally {
+    await machine.stop();
+  }
+}
