@@ -1,6 +1,7 @@
 /** The VMM for AMD-V over a simulated machine: what VMRUN and its like do, and exits as the VMCB tells them (APM Vol. 2, chapter 15). */
 import type { Loaded } from "../../compiler/emit-js/load.ts";
 import { Fault, Gone, Machine, type Processor } from "./machine.ts";
+import { sendIpi } from "./scenario.ts";
 import { type ExitInfo, Reason, Vmm, loadModules } from "./vmm.ts";
 
 export const EFER = 0xc000_0080;
@@ -85,6 +86,33 @@ export class SvmVmm extends Vmm {
 
   svm(cpu: number): Svm {
     return (this.machine as SvmMachine).of(this.machine.processors[cpu]!);
+  }
+
+  override portExits(instance: number, port: number): boolean {
+    return this.bit(this.call.ioPermissionsOf!(instance), port);
+  }
+
+  /** Two bits an MSR, reads and writes, 2 KiB for each range of MSRs (15.11). */
+  override msrExits(instance: number, msr: number, writes: boolean): boolean {
+    const range = msr >= 0xc001_0000 ? 0x1000n : msr >= 0xc000_0000 ? 0x800n : 0n;
+    return this.bit(this.call.msrPermissionsOf!(instance) + range, 2 * (msr & 0x1fff) + (writes ? 1 : 0));
+  }
+
+  override waitsForSipi(cpu: number): boolean {
+    return this.svm(cpu).waits;
+  }
+
+  override mapUnder(cpu: number): bigint {
+    return this.read(cpu, "NESTED_CR3");
+  }
+
+  /** Interrupt commands exit there at all times. */
+  override sendStartup(cpu: number, command: number, destination: number): void {
+    sendIpi(this, cpu, command, destination);
+  }
+
+  override mapFlushes(cpu: number, _instance: number): number {
+    return this.svm(cpu).flushes;
   }
 
   private place(cpu: number, field: string): [bigint, 1 | 2 | 4 | 8] {

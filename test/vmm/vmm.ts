@@ -167,6 +167,41 @@ export class Vmm {
   read(cpu: number, field: string): bigint { return this.machine.processors[cpu]!.field(this.fields[field]!); }
   write(cpu: number, field: string, value: bigint): void { this.machine.processors[cpu]!.vmcs!.fields.set(this.fields[field]!, value); }
 
+  /** Whether an instance's access to a port exits. */
+  portExits(instance: number, port: number): boolean {
+    return this.bit(this.call.ioBitmap!(instance, port >> 15), port & 0x7fff);
+  }
+
+  /** Whether an instance's RDMSR, or WRMSR, of an MSR exits (SDM Vol. 3C, 26.6.9). */
+  msrExits(instance: number, msr: number, writes: boolean): boolean {
+    return this.bit(this.call.msrBitmap!(instance) + (writes ? 2048n : 0n) + (msr >= 0xc000_0000 ? 1024n : 0n), msr & 0x1fff);
+  }
+
+  protected bit(table: bigint, number: number): boolean {
+    return ((this.machine.memory.read(table + BigInt(number >> 3), 1) >> BigInt(number & 7)) & 1n) === 1n;
+  }
+
+  /** Whether a processor waits for a SIPI, its guest's or the VMM's. */
+  waitsForSipi(cpu: number): boolean {
+    return this.read(cpu, "GUEST_ACTIVITY_STATE") === 3n;
+  }
+
+  /** The memory map that a processor's guest is on. */
+  mapUnder(cpu: number): bigint {
+    return this.read(cpu, "EPT_POINTER");
+  }
+
+  /** An INIT or SIPI that a guest which holds its whole machine sends, command as in the ICR. */
+  sendStartup(cpu: number, command: number, destination: number): void {
+    this.machine.deliver(this.machine.processors[cpu]!, destination, command);
+  }
+
+  /** How often a processor has forgotten what it knew of an instance's memory map. */
+  mapFlushes(cpu: number, instance: number): number {
+    const pointer = `ept ${this.call.mapPointer!(instance).toString(16)}`;
+    return this.machine.processors[cpu]!.flushes.filter((one) => one === pointer).length;
+  }
+
   /** A VM exit on a processor, up to and with the next VM entry. */
   exit(cpu: number, reason: number, info: ExitInfo = {}): void {
     const processor = this.machine.processors[cpu]!;
@@ -197,6 +232,8 @@ export class Vmm {
   /** What the processor says of an exit. */
   protected setExit(processor: Processor, reason: number, info: ExitInfo): void {
     const fields = processor.vmcs!.fields;
+    // Of the host's state, what the VMM looks at: its CR4.
+    processor.cr4 = fields.get(0x6c04)!;
     fields.set(0x4402, BigInt(reason) | (info.entryFailure ? 0x80000000n : 0n));
     fields.set(0x6400, info.qualification ?? 0n);
     fields.set(0x440c, BigInt(info.length ?? 3));
