@@ -1,6 +1,6 @@
 import { type Machine, run, runJson } from "../demo/machine.ts";
 import type { Screen } from "../demo/screen.ts";
-import { startBochs } from "../test/machine/bochs.ts";
+import { type Target, bochs, qemu } from "../test/machine/targets.ts";
 
 const seconds = 1000;
 /** Of the fixed workload, before, beneath and after the VMM. */
@@ -19,7 +19,23 @@ interface Workload {
   sum: string;
 }
 
-/** What the run with one CPU found: in Bochs, ticks are instructions only where no other CPU shares them. */
+/** Where it is measured. */
+export interface Place {
+  title: string;
+  target: Target;
+  /** CPUs of the machine whose pauses are measured. */
+  pausedCpus: number;
+  /** Whether two systems can share a CPU there. */
+  canShare: boolean;
+}
+
+export const places: Place[] = [
+  { title: "Bochs, VT-x", target: bochs, pausedCpus: 2, canShare: true },
+  // Its CPUs take turns: with two, a pause contains what the other one did meanwhile.
+  { title: "QEMU, AMD-V", target: qemu, pausedCpus: 1, canShare: false },
+];
+
+/** What the run with one CPU found: ticks are instructions only where no other CPU shares them. */
 export interface OneCpu {
   nativeCpuid: number;
   oursCpuid: number;
@@ -33,16 +49,16 @@ export interface Pauses {
   release: number[][];
 }
 
-/** Boots OS 1 in Bochs, and ends the machine after what is to be measured. */
-async function withMachine<T>(screen: Screen, iso: string, cpus: number, measure: (machine: Machine) => Promise<T>): Promise<T> {
-  const name = `bench-${cpus}`;
+/** Boots OS 1, and ends the machine after what is to be measured. */
+async function withMachine<T>(screen: Screen, iso: string, { target }: Place, cpus: number, measure: (machine: Machine) => Promise<T>): Promise<T> {
+  const name = `bench-${target.name}-${cpus}`;
   const what = cpus === 1 ? "1 CPU" : `${cpus} CPUs`;
-  const machine = await startBochs({ iso, cpus, memoryMiB: 1024, name });
+  const machine = await target.start({ iso, cpus, memoryMiB: 1024, name });
   try {
     await screen.step(what, "boots", () => machine.expect(/os1# /, 300 * seconds));
     await run(machine, "insmod /lib/understudy/understudy.ko");
     const result = await measure(machine);
-    if (machine.troubles.length > 0) throw new Error(`in Bochs' log: ${machine.troubles[0]}`);
+    if (machine.troubles.length > 0) throw new Error(`in the emulator's log: ${machine.troubles[0]}`);
     return result;
   } finally {
     await machine.stop();
@@ -57,15 +73,16 @@ async function measureCpuid(machine: Machine, program: string): Promise<number> 
   return (await runJson<{ ticksPerCpuid: number }>(machine, program, 200 * seconds))[0]!.ticksPerCpuid;
 }
 
-export function measureOneCpu(screen: Screen, iso: string): Promise<OneCpu> {
-  return withMachine(screen, iso, 1, async (machine) => {
+export function measureOneCpu(screen: Screen, iso: string, place: Place): Promise<OneCpu> {
+  const { kvm } = place.target;
+  return withMachine(screen, iso, place, 1, async (machine) => {
     const step = <T>(what: string, action: () => Promise<T>) => screen.step("1 CPU", what, action);
     const bare = await step("bare: works", () => measureWorkload(machine));
     const nativeCpuid = await measureCpuid(machine, "cpuid-bench");
     const kvmCpuid = await step("KVM's module: CPUID in its guest", async () => {
-      await run(machine, "modprobe kvm_intel", 300 * seconds);
+      await run(machine, `modprobe ${kvm}`, 300 * seconds);
       const ticks = await measureCpuid(machine, `kvm-guest ${kvmCpuids}`);
-      await run(machine, "rmmod kvm_intel kvm", 100 * seconds);
+      await run(machine, `rmmod ${kvm} kvm`, 100 * seconds);
       return ticks;
     });
     const [captured, oursCpuid] = await step("captured: works, and CPUID", async () => {
@@ -80,9 +97,10 @@ export function measureOneCpu(screen: Screen, iso: string): Promise<OneCpu> {
   });
 }
 
-export function measurePauses(screen: Screen, iso: string, cpus: number): Promise<Pauses> {
-  return withMachine(screen, iso, cpus, (machine) =>
-    screen.step(`${cpus} CPUs`, "starts and vanishes", async () => {
+export function measurePauses(screen: Screen, iso: string, place: Place): Promise<Pauses> {
+  const cpus = place.pausedCpus;
+  return withMachine(screen, iso, place, cpus, (machine) =>
+    screen.step(cpus === 1 ? "1 CPU" : `${cpus} CPUs`, "starts and vanishes", async () => {
       interface Told {
         cpus: { cpu: number; capture_ticks: number; release_ticks: number }[];
       }

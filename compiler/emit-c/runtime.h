@@ -105,7 +105,11 @@ RAW_ACCESS(32)
 RAW_ACCESS(64)
 
 RUNTIME void fillBytes(uint64_t at, uint8_t value, uint64_t count) {
-  __asm__ volatile("rep stosb" : "+D"(at), "+c"(count) : "a"(value) : "memory");
+  const uint64_t word = value * 0x0101010101010101u;
+  uint64_t words = count / 8;
+  uint64_t rest = count % 8;
+  __asm__ volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(word) : "memory");
+  __asm__ volatile("rep stosb" : "+D"(at), "+c"(rest) : "a"(word) : "memory");
 }
 
 RUNTIME void copyBytes(uint64_t to, uint64_t from, uint64_t count) {

@@ -76,6 +76,8 @@ assertLayout<Vmcb>(4096, {
   ioPermissions: 0x40, asid: 0x58, interruptControl: 0x60, exitCode: 0x70, nestedControl: 0x90, eventInjection: 0xa8, nestedCr3: 0xb0,
   clean: 0xc0, nextRip: 0xc8, es: 0x400, tr: 0x490, cpl: 0x4cb, efer: 0x4d0, cr4: 0x548, rip: 0x578, rsp: 0x5d8, rax: 0x5f8, cr2: 0x640, pat: 0x668, specControl: 0x6e0,
 });
+/** Bytes up to the last field that has a name here: the rest stays zero. */
+export const VMCB_FIELDS: u64 = 0x6e8n;
 
 /** intercept1 (offset 00Ch). */
 export const INTERCEPT_NMI: u32 = 0x2;

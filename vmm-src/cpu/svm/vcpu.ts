@@ -7,7 +7,7 @@
 import { vmload, vmsave } from '../../machine/intrinsics.ts';
 import {
   INTERCEPT_CPUID, INTERCEPT_INVD, INTERCEPT_INVLPGA, INTERCEPT_IO, INTERCEPT_MSR, INTERCEPT_NMI, INTERCEPT_SHUTDOWN,
-  INTERCEPT_SVM_INSTRUCTIONS, NESTED_PAGING, TLB_CONTROL_FLUSH_ALL, Vmcb,
+  INTERCEPT_SVM_INSTRUCTIONS, NESTED_PAGING, TLB_CONTROL_FLUSH_ALL, VMCB_FIELDS, Vmcb,
 } from '../../machine/vmcb.ts';
 import { Vcpu } from '../cpu.ts';
 import { mapPointer } from '../memory-map.ts';
@@ -24,7 +24,7 @@ export function vmcbOf(vcpu: Vcpu): Vmcb {
 export function activate(vcpu: Vcpu): Vmcb {
   const vmcb = vmcbs[vcpu.instance - 1][vcpu.index];
   vcpu.control = u64(addressOf(vmcb));
-  fillBytes(addressOf(vmcb), 0, u64(sizeOf<Vmcb>()));
+  fillBytes(addressOf(vmcb), 0, VMCB_FIELDS);
   vmcb.intercept1 = INTERCEPT_NMI | INTERCEPT_CPUID | INTERCEPT_INVD | INTERCEPT_INVLPGA | INTERCEPT_IO | INTERCEPT_MSR | INTERCEPT_SHUTDOWN;
   vmcb.intercept2 = INTERCEPT_SVM_INSTRUCTIONS;
   vmcb.ioPermissions = ioPermissionsOf(vcpu.instance);
