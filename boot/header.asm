@@ -22,7 +22,7 @@ vmm_image:
 section .bss
 alignb 8192
 vmm_launch_tables:
-	resb 2 * 4096
+	resb 3 * 4096
 
 section .text
 imageBase:

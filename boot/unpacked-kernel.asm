@@ -53,7 +53,7 @@ section setup start=0 vstart=0
         dd ALIGNMENT            ; kernel_alignment
         db 1                    ; relocatable_kernel
         db 21                   ; min_alignment: 2 MiB
-        dw 3                    ; xloadflags: XLF_KERNEL_64, XLF_CAN_BE_LOADED_ABOVE_4G
+        dw 0x63                 ; xloadflags: XLF_KERNEL_64, XLF_CAN_BE_LOADED_ABOVE_4G, XLF_5LEVEL, XLF_5LEVEL_ENABLED
         dd 2047                 ; cmdline_size
         dd 0                    ; hardware_subarch
         dq 0                    ; hardware_subarch_data
@@ -127,10 +127,11 @@ far_start64:    dd 0
                 dw 0x10
         align   8
 gdt_register:   dw 4 * 8 - 1
-                dd 0
+                dq 0
         align   8
-gdt:            dq 0, 0                         ; the boot protocol wants code at 0x10, data at 0x18
-                dq 0x00af9a000000ffff
+gdt:            dq 0
+                dq 0x00cf9a000000ffff           ; 32-bit code
+                dq 0x00af9a000000ffff           ; the boot protocol wants code at 0x10, data at 0x18
                 dq 0x00cf92000000ffff
 
         times 0x200 - ($ - $$) db 0
@@ -172,9 +173,77 @@ start64:
         add     rbx, 12
         jmp     .segment
 .placed:
+        call    use_five_levels
         mov     rsi, r15
         lea     rax, [r14 + ENTRY]
         jmp     rax
+
+; As Debian's own image does it: 5-level page tables where the processor has them, unless the command line says
+; "no5lvl". The kernel goes on with as many levels as it finds. That takes a moment without paging, and so only
+; below 4 GiB. Keeps r14 and r15.
+use_five_levels:
+        mov     eax, 7
+        xor     ecx, ecx
+        cpuid
+        bt      ecx, 16                         ; LA57
+        jnc     .done
+        mov     rax, cr4
+        bt      eax, 12
+        jc      .done
+        mov     rax, r13
+        shr     rax, 32
+        jnz     .done
+        mov     eax, [r15 + 0xc8]               ; ext_cmd_line_ptr
+        shl     rax, 32
+        mov     ebx, [r15 + 0x228]              ; cmd_line_ptr
+        add     rbx, rax
+        jz      .switch
+.look:  cmp     byte [rbx], 0
+        je      .switch
+        cmp     dword [rbx], "no5l"
+        jne     .next
+        cmp     word [rbx + 4], "vl"
+        je      .done
+.next:  inc     rbx
+        jmp     .look
+
+.switch:
+        mov     rax, cr3                        ; the PML4 stays, below a PML5 of one entry
+        or      eax, 3
+        mov     [rel pml5], rax
+        lea     rax, [rel gdt]
+        mov     [rel gdt_register + 2], rax
+        lgdt    [rel gdt_register]
+        mov     eax, 0x18
+        mov     ss, eax
+        push    r14                             ; 32-bit code does not keep upper halves
+        push    r15
+        lea     rdi, [rel pml5]
+        lea     rsi, [rel .long]
+        push    0x08
+        lea     rax, [rel .compatible]
+        push    rax
+        o64 retf
+        bits 32
+.compatible:
+        mov     eax, cr0
+        btr     eax, 31                         ; PG
+        mov     cr0, eax
+        mov     eax, cr4
+        bts     eax, 12                         ; LA57
+        mov     cr4, eax
+        mov     cr3, edi
+        mov     eax, cr0
+        bts     eax, 31
+        mov     cr0, eax
+        push    0x10
+        push    esi
+        retf
+        bits 64
+.long:  mov     esp, esp
+        pop     r15
+        pop     r14
+.done:  ret
 
 ; Unpacks an LZ4 block of eax bytes at rsi to rdi; both are left at their ends. A block is a row of sequences:
 ;
@@ -234,6 +303,7 @@ segments:
         dd 0
 
         align   0x1000
+pml5:           times 0x1000 db 0
 pml4:           times 0x1000 db 0
 pdpt:           times 0x1000 db 0
 page_directories: times 0x4000 db 0

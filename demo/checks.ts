@@ -31,7 +31,8 @@ async function attempt(name: string, look: () => Promise<Check>): Promise<Check>
 async function checkCpus({ machine, cpus }: Cycle): Promise<Check> {
   const online = await run(machine, "cat /sys/devices/system/cpu/online");
   const count = Number(await run(machine, "nproc"));
-  return { name: cpus === 1 ? "the CPU is its own" : cpus === 2 ? "both CPUs are online" : `all ${cpus} CPUs are online`, good: count === cpus, said: `CPUs ${online} online, nproc says ${count}` };
+  const levels = (await machine.sh("grep -qw la57 /proc/cpuinfo")).status === 0 ? 5 : 4;
+  return { name: cpus === 1 ? "the CPU is its own" : cpus === 2 ? "both CPUs are online" : `all ${cpus} CPUs are online`, good: count === cpus, said: `CPUs ${online} online, nproc says ${count}; ${levels} levels of page tables` };
 }
 
 /** More than OS 2 ever had of its own: so some of it must lie in what was OS 1's. */

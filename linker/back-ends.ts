@@ -4,6 +4,8 @@ export interface BackEnd {
   name: "vmx" | "svm";
   /** Resolves #processor/…. */
   project: string;
+  /** Its assembly. */
+  assembly: string[];
   /** Functions of its assembly that call nothing: their return address is all that they use of the stack. */
   leaves: string[];
   /** Others, `name=bytes`. */
@@ -11,6 +13,6 @@ export interface BackEnd {
 }
 
 export const backEnds: BackEnd[] = [
-  { name: "vmx", project: "vmm-src/tsconfig.json", leaves: ["exitStub", "nmiStub", "releaseNmiStub"], callees: [] },
-  { name: "svm", project: "vmm-src/tsconfig.svm.json", leaves: ["nmiStub"], callees: ["waitForNmi=56"] },
+  { name: "vmx", project: "vmm-src/tsconfig.json", assembly: ["exit", "nmi", "release"], leaves: ["exitStub", "nmiStub", "releaseNmiStub"], callees: [] },
+  { name: "svm", project: "vmm-src/tsconfig.svm.json", assembly: ["exit", "nmi", "release", "paging"], leaves: ["nmiStub"], callees: ["waitForNmi=56"] },
 ];

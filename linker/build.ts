@@ -52,7 +52,7 @@ function proveStack(out: string, backEnd: BackEnd): void {
     "compiler/understudy-compiler.cjs", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "4096",
     "--pushed", "enter=32", "enterFailed=24", "acknowledgeInterrupt=120", "onException=72",
     "--asm", ...["exceptionStubs", "interruptStub", "imageBase", "imageTextEnd", ...backEnd.leaves].map((name) => `${name}=8`),
-    "leaveVmm=64",
+    "leaveVmm=88",
     ...backEnd.callees,
     "--nested", "acknowledgeInterrupt", "onException",
   ]);
@@ -72,7 +72,7 @@ function build(out: string, backEnd: BackEnd): void {
   ]);
   const objects = [join(out, "vmm.o")];
   run("gcc", [...C_FLAGS, "-I", out, "-c", join(out, "vmm.c"), "-o", objects[0]!]);
-  for (const name of ["header", "enter", "interrupts", ...["exit", "nmi", "release"].map((own) => `${backEnd.name}/${own}`)]) {
+  for (const name of ["header", "enter", "interrupts", ...backEnd.assembly.map((own) => `${backEnd.name}/${own}`)]) {
     const object = join(out, `${basename(name)}.o`);
     run("nasm", ["-f", "elf64", "-g", "-Werror=all", "-I", `${out}/`, "-o", object, `boot/${name}.asm`]);
     objects.push(object);

@@ -217,7 +217,7 @@ struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[U
 
 /*
  * START fails with: EALREADY captured or attached · ENODEV neither VT-x nor AMD-V, or a capability is missing ·
- * EOPNOTSUPP 5-level paging, memory encryption or no 1 GiB pages · E2BIG too many CPUs · EBUSY a CPU uses VT-x or AMD-V already ·
+ * EOPNOTSUPP memory encryption or no 1 GiB pages · E2BIG too many CPUs · EBUSY a CPU uses VT-x or AMD-V already ·
  * ENOEXEC no VMM image · EPROTO another ABI version · EINVAL impossible sizes or offsets ·
  * EBADMSG wrong checksum · EFBIG larger than a region can be · ENOMEM no contiguous region ·
  * EIO an instruction of VT-x or AMD-V failed. VANISH: ENODEV bare already · EBUSY another instance still runs ·

@@ -9,10 +9,12 @@ default rel
 
 %include "vmm.inc"
 
-extern handleExit, handleRareExit, cpus, hostState
+extern handleExit, handleRareExit, switchPaging, cpus, hostState
 global first_entry
 
 VMCB_RAX	equ 0x5f8
+CR4_LA57	equ 0x1000
+CR4_PCIDE	equ 0x20000
 CR4_CET		equ 0x800000
 
 %define SAVED(register) Vcpu.registers + 8 * register
@@ -34,14 +36,25 @@ first_entry:
 	mov cr4, rax
 	lgdt [hostState + HostState.gdtr]
 	lidt [hostState + HostState.idtr]
+	test eax, CR4_LA57
+	jnz .five_levels
 	mov rax, [hostState + HostState.cr3]
 	mov cr3, rax
+.own_tables:
 	imul edi, edi, Cpu_size
 	lea rax, [cpus]
 	mov rdx, [rax + rdi + Cpu.vcpu]
 	lea rsp, [rdx + Vcpu.stackTop]
 	mov rax, [rdx + Vcpu.control]
 	jmp run
+.five_levels:
+	push rdi
+	mov edi, eax
+	and edi, ~(CR4_LA57 | CR4_PCIDE)
+	mov esi, [hostState + HostState.cr3]
+	call switchPaging
+	pop rdi
+	jmp .own_tables
 
 enter_guest:				; RBX the Vcpu, RBP and R12 to R15 the guest's
 	lea rsp, [rbx + Vcpu.stackTop]

@@ -8,9 +8,12 @@ default rel
 
 %include "vmm.inc"
 
+extern switchPaging
 global leaveVmm
 
 CR4_PGE		equ 0x80
+CR4_LA57	equ 0x1000
+CR4_PCIDE	equ 0x20000
 RFLAGS_NONE	equ 2
 IA32_EFER	equ 0xc0000080
 VM_HSAVE_PA	equ 0xc0010117
@@ -18,6 +21,13 @@ VM_HSAVE_PA	equ 0xc0010117
 section .text
 leaveVmm:
 	mov rbx, rdi
+	mov edi, [rbx + ReleaseState.cr4]
+	test edi, CR4_LA57
+	jz .levels
+	and edi, ~CR4_PCIDE
+	mov esi, [rbx + ReleaseState.transitionCr3]
+	call switchPaging
+.levels:
 	mov rax, [rbx + ReleaseState.cr4]
 	mov rdx, rax
 	xor rdx, CR4_PGE		; the toggle drops every translation from before the capture (APM Vol. 2, 5.5.2)

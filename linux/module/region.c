@@ -23,6 +23,7 @@
 #define PRESENT_WRITABLE 0x3ull
 #define GIB_PAGE 0x83ull
 #define ENTRIES 512
+#define MAX_LEVELS 3	/* of our own: PML5, PML4, PDPT */
 #define KERNEL_HALF 256
 
 static int check_image(const struct us_image_header *header, u64 size)
@@ -45,12 +46,12 @@ static int check_image(const struct us_image_header *header, u64 size)
 		return -EINVAL;
 	}
 	/*
-	 * The PML4 must lie at an even page: with page-table isolation Linux's NMI entry takes bit 12 of CR3
+	 * The root must lie at an even page: with page-table isolation Linux's NMI entry takes bit 12 of CR3
 	 * for "user page tables" and would load some other CR3 if an NMI came while we are on these.
 	 */
 	if (header->enter_offset < CHECKSUM_START || header->enter_offset >= size ||
 	    !IS_ALIGNED(header->tables_offset, 2 * PAGE_SIZE) || header->tables_offset < PAGE_SIZE ||
-	    header->tables_offset > header->memory_size - 2 * PAGE_SIZE) {
+	    header->tables_offset > header->memory_size - MAX_LEVELS * PAGE_SIZE) {
 		pr_err("the image's entry (%#llx) or tables (%#llx) lie at an impossible offset\n",
 		       header->enter_offset, header->tables_offset);
 		return -EINVAL;
@@ -67,10 +68,6 @@ static int check_machine(void)
 	if (!us_has_vmx() && !us_has_svm()) {
 		pr_err("this CPU has neither VT-x nor AMD-V\n");
 		return -ENODEV;
-	}
-	if (__read_cr4() & X86_CR4_LA57) {
-		pr_err("5-level paging is on: boot with no5lvl\n");
-		return -EOPNOTSUPP;
 	}
 	if (!boot_cpu_has(X86_FEATURE_GBPAGES)) {
 		pr_err("this CPU has no 1 GiB pages\n");
@@ -90,6 +87,7 @@ static int check_machine(void)
 /*
  * A block from the DMA zone (the first 16 MiB) is the best: when this kernel's memory goes to its successor,
  * it goes in whole blocks of 128 MiB, and the one that holds the VMM can't. The first one can't anyway.
+ * It must lie below 4 GiB, where a processor can turn paging off: between 4 and 5 levels there is no other way.
  */
 static struct page *find_pages(unsigned int order)
 {
@@ -97,9 +95,9 @@ static struct page *find_pages(unsigned int order)
 	struct page *pages = alloc_pages(flags | GFP_DMA, order);
 
 	if (!pages)
-		pages = alloc_pages(flags, order);
+		pages = alloc_pages(flags | GFP_DMA32, order);
 	if (!pages)
-		pr_err("no contiguous %lu KiB are free\n", PAGE_SIZE << order >> 10);
+		pr_err("no contiguous %lu KiB are free below 4 GiB\n", PAGE_SIZE << order >> 10);
 	return pages;
 }
 
@@ -130,17 +128,21 @@ static int fill_boot_info(struct us_boot_info *info, const struct us_region *reg
 /*
  * The launch tables, on which a CPU runs for the first instructions of the VMM:
  *
- *   PML4   [0] ──► PDPT [0..511]: 512 GiB, each page at its physical address
+ *   root   [0] ──► ... ──► PDPT [0..511]: 512 GiB, each page at its physical address
  *          [256..511]: the kernel's, so that its stack, its module text and its NMI handler are there
+ *
+ * The root is a PML4, or a PML5 where the kernel has one, with a PML4 of one entry below it.
  */
-static void fill_launch_tables(u64 *pml4, u64 physical)
+static void fill_launch_tables(u64 *root, u64 physical)
 {
-	u64 *pdpt = pml4 + ENTRIES;
+	unsigned int above = __read_cr4() & X86_CR4_LA57 ? 2 : 1;
 	u64 *kernel = __va(read_cr3_pa());
+	u64 *pdpt = root + above * ENTRIES;
 	u64 i;
 
-	pml4[0] = (physical + PAGE_SIZE) | PRESENT_WRITABLE;
-	memcpy(pml4 + KERNEL_HALF, kernel + KERNEL_HALF, (ENTRIES - KERNEL_HALF) * sizeof(u64));
+	memcpy(root + KERNEL_HALF, kernel + KERNEL_HALF, (ENTRIES - KERNEL_HALF) * sizeof(u64));
+	for (i = 0; i < above; i++)
+		root[i * ENTRIES] = (physical + (i + 1) * PAGE_SIZE) | PRESENT_WRITABLE;
 	for (i = 0; i < ENTRIES; i++)
 		pdpt[i] = i << 30 | GIB_PAGE;
 }

@@ -109,25 +109,6 @@ static void read_cpuid(struct capabilities *all)
 		add(all, "hypervisor", text);
 }
 
-/* The kernel's own word, where CR4 can't be read: the flag goes when it runs with four levels. */
-static bool cpu_flag(const char *flag)
-{
-	char line[8192];
-	bool found = false;
-	FILE *file = fopen("/proc/cpuinfo", "re");
-
-	while (file && fgets(line, sizeof(line), file)) {
-		if (strncmp(line, "flags", 5) != 0)
-			continue;
-		for (char *word = strtok(line, " \t\n"); word && !found; word = strtok(NULL, " \t\n"))
-			found = strcmp(word, flag) == 0;
-		break;
-	}
-	if (file)
-		fclose(file);
-	return found;
-}
-
 static void read_kernel(struct capabilities *all)
 {
 	char online[256];
@@ -137,7 +118,6 @@ static void read_kernel(struct capabilities *all)
 		add_number(all, (uint64_t)__builtin_popcountll(parse_list(online)), "cpu.count");
 	if (read_number(&users, 10, "/sys/module/%s/refcnt", shows_svm() ? "kvm_amd" : "kvm_intel"))
 		add_number(all, users, "kvm.users");
-	add_number(all, cpu_flag("la57") ? 5 : 4, "paging.levels");
 	if (access("/sys/firmware/acpi/tables/DMAR", F_OK) == 0)
 		add(all, "iommu", "vt-d");
 	else if (access("/sys/firmware/acpi/tables/IVRS", F_OK) == 0)

@@ -11,7 +11,6 @@
 #include "say.h"
 #include "verbs.h"
 
-#define CR4_LA57 (1ull << 12)
 #define CR4_VMXE (1ull << 13)
 #define EFER_SVME (1ull << 12)
 #define VM_CR_SVMDIS (1ull << 4)
@@ -202,14 +201,6 @@ static void judge_kvm(const struct capabilities *machine, struct verdict *verdic
 		miss(verdict, "kvm-in-use", "KVM is in use (%llu users of %s): stop its guests", (unsigned long long)users, module);
 }
 
-static bool five_levels(const struct capabilities *machine)
-{
-	for (unsigned cpu = 0; cpu < US_MAX_CPUS; cpu++)
-		if (capability(machine, "cpu%u.cr4", cpu) & CR4_LA57)
-			return true;
-	return capability(machine, "paging.levels") == 5;
-}
-
 struct verdict judge(const struct capabilities *machine)
 {
 	struct verdict verdict = { 0 };
@@ -241,8 +232,6 @@ struct verdict judge(const struct capabilities *machine)
 		miss(&verdict, "memory-encryption", "the kernel encrypts its memory: boot with mem_encrypt=off");
 	if (!bit(machine, "cpuid.80000001.edx", 26))
 		miss(&verdict, "no-1g-pages", "no 1 GiB pages (pdpe1gb): this CPU can't be captured");
-	if (five_levels(machine))
-		miss(&verdict, "5-levels", "5-level paging is on: boot with no5lvl");
 	if (capability(machine, "cpu.count") > US_MAX_CPUS)
 		miss(&verdict, "too-many-cpus", "%llu CPUs are more than %u: boot with maxcpus=%u",
 		     (unsigned long long)capability(machine, "cpu.count"), US_MAX_CPUS, US_MAX_CPUS);

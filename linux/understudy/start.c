@@ -139,7 +139,7 @@ static const char *start_error(int error)
 	switch (error) {
 	case EALREADY: return "a VMM is beneath this kernel already: see understudy status";
 	case ENODEV: return "the CPU lacks something that the VMM needs: see understudy check";
-	case EOPNOTSUPP: return "5-level paging or memory encryption is on, or 1 GiB pages are missing: see understudy check";
+	case EOPNOTSUPP: return "memory encryption is on, or 1 GiB pages are missing: see understudy check";
 	case E2BIG: return "this machine has too many CPUs";
 	case EBUSY: return "VT-x or AMD-V is in use: stop KVM's guests and unload kvm_intel or kvm_amd";
 	case ENOEXEC: return "the image is not a VMM";

@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { type Demo, type Entry, runDemo } from "./demo.ts";
 import { targets } from "./targets.ts";
 
-describe.each(targets)("the whole cycle, as make demo TARGET=$name runs it", ({ name: target }) => {
+describe.each(targets)("the whole cycle, as make demo TARGET=$name runs it", ({ name: target, levels }) => {
   let demo: Demo;
   let timeline: Entry[];
 
@@ -14,6 +14,7 @@ describe.each(targets)("the whole cycle, as make demo TARGET=$name runs it", ({ 
   test("ends with a survivor that owns the bare machine", () => {
     expect(demo.status, demo.output).toBe(0);
     expect(demo.output).not.toMatch(/^ +NO +/m);
+    expect(demo.output).toContain(`${levels} levels of page tables`);
   });
 
   test("leaves a timeline in which everything happened, in its order", () => {

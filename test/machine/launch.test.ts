@@ -23,7 +23,7 @@ describe.each(targets)("launch on two CPUs in $name", (target) => {
   const holdings = () => ok("nproc; cat /sys/devices/system/memory/memory*/state | sort | uniq -c; awk '/MemTotal/ { print $2 }' /proc/meminfo");
 
   beforeAll(async () => {
-    machine = await target.start({ iso: inject("iso"), cpus: 2, memoryMiB: 1024, name: `launch-${target.name}` });
+    machine = await target.start({ iso: inject("iso"), cpus: 2, memoryMiB: 1024, name: `launch-${target.name}`, levels: 4 });
     await machine.expect(/os1# /, 240 * seconds);
     await ok("understudy start");
     before = await holdings();

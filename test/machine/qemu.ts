@@ -20,6 +20,8 @@ export interface QemuOptions {
   accel?: string[];
   /** QEMU's processor model and flags. */
   cpu?: string;
+  /** Levels of page tables that the processor can have, and that kernels then use: 5 unless told. */
+  levels?: 4 | 5;
   /** Whether the machine has UEFI instead of a BIOS. */
   uefi?: boolean;
   /** More of QEMU's arguments. */
@@ -28,9 +30,9 @@ export interface QemuOptions {
 
 /**
  * Everything that TCG emulates of a processor, AMD's SVM with nested paging included. It sets CPUID's hypervisor bit,
- * unless told not to: to a kernel this is then a bare machine, as it is for the VMM. 5-level paging is refused so far.
+ * unless told not to: to a kernel this is then a bare machine, as it is for the VMM.
  */
-const defaultCpu = "max,-la57,-hypervisor";
+const defaultCpu = "max,-hypervisor";
 
 const defaultAccel = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on"];
 
@@ -139,12 +141,12 @@ export class QemuMachine {
   }
 
   private spawn(serial: number, monitor: number): void {
-    const { iso, cpus, memoryMiB, accel, cpu, uefi, args } = this.options;
+    const { iso, cpus, memoryMiB, accel, cpu, levels, uefi, args } = this.options;
     const qemu = getQemu();
     const log = openSync(this.qemuLog, "w");
     const command = [
       ...qemu.command,
-      "-machine", "q35", ...accel, "-cpu", cpu, "-smp", String(cpus), "-m", String(memoryMiB),
+      "-machine", "q35", ...accel, "-cpu", levels === 4 ? `${cpu},-la57` : cpu, "-smp", String(cpus), "-m", String(memoryMiB),
       "-drive", `file=${iso},format=raw,if=ide,snapshot=on`, "-netdev", "user,id=net0,restrict=on", "-device", "e1000,netdev=net0,addr=3", "-display", "none", "-no-reboot",
       "-serial", `tcp:127.0.0.1:${serial}`, "-serial", `file:${this.com2Log}`, "-qmp", `tcp:127.0.0.1:${monitor}`,
       ...(uefi ? this.firmware(qemu.ovmf) : []), ...args,
@@ -168,7 +170,7 @@ export class QemuMachine {
 
 /** Starts a machine. It may still be in its BIOS when this returns: `machine.expect(/os1# /)` waits for the shell. */
 export async function startQemu(options: QemuOptions): Promise<QemuMachine> {
-  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, accel: defaultAccel, cpu: defaultCpu, uefi: false, args: [], ...options });
+  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, accel: defaultAccel, cpu: defaultCpu, levels: 5, uefi: false, args: [], ...options });
   await machine.start();
   return machine;
 }

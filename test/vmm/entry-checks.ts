@@ -15,7 +15,7 @@ const CONTROLS = [
   { name: "entry controls", field: ENTRY_CONTROLS, msr: 0x490 },
 ];
 const SEGMENTS = ["ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"] as const;
-const CR4_EXISTING = 0x7727ffn;
+const CR4_EXISTING = 0x7737ffn;
 const ACTIVITY_HLT = 1n;
 const ACTIVITY_WAIT_FOR_SIPI = 3n;
 

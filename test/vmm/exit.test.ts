@@ -61,7 +61,7 @@ describe("CPUID", () => {
     vmm.machine.cpuid.set("1", [0x506e3, 0, 0x7ffafbff, 0xbfebfbff - 2 ** 32]);
   });
 
-  test.each([[CR4 | 0x400000n, 0x14n], [CR4, 0x04n]])("OSPKE is the guest's; paging of five levels is not offered", (cr4, ecx) => {
+  test.each([[CR4 | 0x400000n, 0x10014n], [CR4, 0x10004n]])("OSPKE is the guest's; paging of five levels is offered as it is", (cr4, ecx) => {
     vmm.write(0, "GUEST_CR4", cr4);
     expect(cpuid(7)).toEqual([1n, 0x29c6fbfn, ecx, 0n]);
   });

@@ -3,25 +3,25 @@
  * stacks of its own, so that nothing of a guest's kernel is trusted after entry.
  *
  * Physical memory is mapped at its own address, writable and not executable; of
- * the VMM's region the code is executable and not writable. The transition table
- * adds the upper half of an instance's kernel: the last instructions of a release
- * run from a page that both sides map.
+ * the VMM's region the code is executable and not writable. It is on 4 levels,
+ * whatever a guest is on. The transition table adds the upper half of an instance's
+ * kernel: the last instructions of a release run from a page that both sides map.
  */
 import { MAX_CPUS } from '../abi.ts';
 import { imageBase, imageTextEnd } from '../machine/region.ts';
 import { TableRegister } from '../machine/intrinsics.ts';
 import {
-  PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PTE_NX, PTE_PRESENT, PTE_WRITE, PageTable, SIZE_1G, SIZE_2M, VECTOR_NMI,
+  CR4_LA57, PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PTE_NX, PTE_PRESENT, PTE_WRITE, PageTable, SIZE_1G, SIZE_2M, VECTOR_NMI,
 } from '../machine/registers.ts';
 import { Cpu, cpus } from './cpu.ts';
 import { MACHINE_CHECK_STACK, NMI_STACK } from '#processor/interrupts.ts';
 
 /**
- * PML4 with an instance's upper half. Its address must have bit 12 clear: with
+ * PML4, or for a kernel on 5-level paging PML5, with an instance's upper half. Its address must have bit 12 clear: with
  * page-table isolation Linux's NMI entry takes that bit of CR3 for "user tables".
  * @asm
  */
-export const transitionPml4: PageTable = zeroed(8192);
+export const transitionTables: PageTable = zeroed(8192);
 const pml4: PageTable = zeroed(4096);
 const pdpt: PageTable = zeroed(4096);
 const regionDirectory: PageTable = zeroed(4096);
@@ -34,6 +34,7 @@ const regionTables: FixedArray<PageTable, 4> = zeroed(4096);
 export const HOST_CS: u32 = 0x10;
 export const HOST_DS: u32 = 0x18;
 export const HOST_TR: u32 = 0x20;
+const DESCRIPTOR_CODE32: u64 = 0x00cf9b000000ffffn;
 const DESCRIPTOR_CODE64: u64 = 0x00af9b000000ffffn;
 const DESCRIPTOR_DATA: u64 = 0x00cf93000000ffffn;
 const DESCRIPTOR_TSS_PRESENT: u64 = 0x890000000000n;
@@ -147,11 +148,11 @@ export function protectImage(): void {
   regionDirectory[wrapU32(base >> 21n) & 511] = addressOf(table) | PTE_WRITE | PTE_PRESENT;
 }
 
-/** The tables a release ends on: the VMM's lower half, the upper half of the kernel at `guestCr3`. */
-export function buildTransition(guestCr3: HostPhysical): void {
+/** The tables a release ends on: the VMM's lower half, the upper half of the kernel at `guestCr3`, of as many levels as that has. */
+export function buildTransition(guestCr3: HostPhysical, guestCr4: u64): void {
   const guest = at<PageTable>(guestCr3 & PTE_ADDRESS);
-  transitionPml4[0] = pml4[0];
-  for (let i: u32 = 256; i < 512; i++) transitionPml4[i] = guest[i];
+  transitionTables[0] = (guestCr4 & CR4_LA57) !== 0n ? addressOf(pml4) | PTE_WRITE | PTE_PRESENT : pml4[0];
+  for (let i: u32 = 256; i < 512; i++) transitionTables[i] = guest[i];
 }
 
 /** An interrupt gate; `stack` is one of the TSS's interrupt stacks, or 0. */
@@ -184,6 +185,7 @@ export function buildProcessor(cpu: u32): void {
   }
   const gdt = gdts[cpu];
   const base: u64 = hostTss(cpu);
+  gdt[1] = DESCRIPTOR_CODE32;
   gdt[2] = DESCRIPTOR_CODE64;
   gdt[3] = DESCRIPTOR_DATA;
   gdt[4] = TSS_LIMIT | ((base & 0xffffffn) << 16n) | DESCRIPTOR_TSS_PRESENT | (((base >> 24n) & 0xffn) << 56n);

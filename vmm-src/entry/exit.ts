@@ -27,7 +27,7 @@ import { stopSelf, switchTo } from '../instance/stop.ts';
 import { handleTaskPriority, readTenantMsr, writeTenantMsr } from '../instance/tenant-apic.ts';
 import { CpuidResult, cpuid, readMsr, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
 import { APIC_BASE_BSP, IA32_APIC_BASE } from '../machine/msr.ts';
-import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_LA57, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
+import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
 import { panic } from './panic.ts';
 
 const CPUID_FEATURES: u32 = 1;
@@ -46,7 +46,7 @@ const CPUID_XSAVE: u32 = 13;
  * CPUID as the bare machine answers it. No feature is hidden, not even VMX, and
  * the hypervisor bit is not set: kernels read these once, and would go on to
  * believe what was true only while the VMM was there. Bits that mirror CR4 are
- * the guest's; 5-level paging stays out, since a release could not follow it.
+ * the guest's.
  */
 function handleCpuid(vcpu: Vcpu): void {
   const result: CpuidResult = zeroed();
@@ -57,7 +57,7 @@ function handleCpuid(vcpu: Vcpu): void {
     result.ecx &= ~CPUID_1_ECX_OSXSAVE;
     if ((guestCr4(vcpu) & CR4_OSXSAVE) !== 0n) result.ecx |= CPUID_1_ECX_OSXSAVE;
   } else if (leaf === CPUID_EXTENDED_FEATURES && subleaf === 0) {
-    result.ecx &= ~(CPUID_7_ECX_OSPKE | CPUID_7_ECX_LA57);
+    result.ecx &= ~CPUID_7_ECX_OSPKE;
     if ((guestCr4(vcpu) & CR4_PKE) !== 0n) result.ecx |= CPUID_7_ECX_OSPKE;
   } else if (leaf === CPUID_SIGNATURE) {
     result.eax = CPUID_SIGNATURE + 1;

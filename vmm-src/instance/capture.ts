@@ -12,7 +12,7 @@ import { buildHostTables, buildIdtSlice, buildProcessor, buildTransition, protec
 import { IDENTITY_STEPS, mapIdentityStep, resetMap } from '../cpu/memory-map.ts';
 import { checkCapability } from '#processor/capability.ts';
 import { captureState, turnOff, turnOn } from '#processor/capture.ts';
-import { guestCr3 } from '#processor/guest.ts';
+import { guestCr3, guestCr4 } from '#processor/guest.ts';
 import { showVirtualization } from '#processor/msrs.ts';
 import { prepareRelease, releaseCpu } from '#processor/release.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
@@ -182,7 +182,7 @@ export function beginRelease(vcpu: Vcpu, online: u64): Result {
 
 /** Lets those processors leave that Linux has offline, which could not ask for it; the others may from now on. */
 export function letOfflineLeave(vcpu: Vcpu, online: u64): void {
-  buildTransition(guestCr3(vcpu));
+  buildTransition(guestCr3(vcpu), guestCr4(vcpu));
   releaseMask = online;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     const cpu = cpus[i];

@@ -13,6 +13,7 @@ import { RAX, RDI, RDX, RSI, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { lock, unlock } from '../cpu/kick.ts';
 import { advance, guestCpl, injectUd } from '#processor/guest.ts';
 import { showVirtualization } from '#processor/msrs.ts';
+import { followsPaging } from '#processor/release.ts';
 import { putInput, takeOutput } from '../devices/uart.ts';
 import { collectViolations } from '../devices/iommu/iommu.ts';
 import { EVENT_COUNT, eventAt, nextSequence, record } from '../events.ts';
@@ -167,6 +168,7 @@ export function handleHypercall(vcpu: Vcpu): void {
   }
   const number = wrapU32(vcpu.registers[RAX]);
   if (number === HYPERCALL_RELEASE && mayRelease(vcpu)) {
+    if (!followsPaging(vcpu)) return;
     advance(vcpu);
     release(vcpu);
   }

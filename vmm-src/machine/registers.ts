@@ -50,7 +50,6 @@ export const CPUID_1_ECX_TSC_DEADLINE: u32 = 0x1000000;
 export const CPUID_1_ECX_OSXSAVE: u32 = 0x8000000;
 /** CPUID leaf 7 ECX. */
 export const CPUID_7_ECX_OSPKE: u32 = 0x10;
-export const CPUID_7_ECX_LA57: u32 = 0x10000;
 
 /** Page-table entries of IA-32e paging (SDM Vol. 3A, 5.5). */
 export type PageTable = FixedArray<u64, 512>;

@@ -10,7 +10,7 @@ import {
   readSs, stgi, storeGdt, storeIdt, vmsave, writeMsr,
 } from '../../machine/intrinsics.ts';
 import { EFER_SVME, IA32_EFER, IA32_PAT, IA32_SPEC_CTRL, VM_HSAVE_PA } from '../../machine/msr.ts';
-import { CR4_LA57, RFLAGS_RESERVED1 } from '../../machine/registers.ts';
+import { RFLAGS_RESERVED1 } from '../../machine/registers.ts';
 import { VmcbSegment } from '../../machine/vmcb.ts';
 import { Cpu, Vcpu } from '../cpu.ts';
 import { fillHostState, stackTop } from '../host.ts';
@@ -24,9 +24,8 @@ const hostSaves: FixedArray<SavePage, 32> = zeroed(4096);
 /** Turns virtualization on; false leaves the processor as it was. */
 export function turnOn(cpu: Cpu): boolean {
   const efer = readMsr(IA32_EFER);
-  const cr4 = readCr4();
-  if ((efer & EFER_SVME) !== 0n || (cr4 & CR4_LA57) !== 0n) return false;
-  cpu.cr4AtCapture = cr4;
+  if ((efer & EFER_SVME) !== 0n) return false;
+  cpu.cr4AtCapture = readCr4();
   writeMsr(IA32_EFER, efer | EFER_SVME);
   writeMsr(VM_HSAVE_PA, u64(addressOf(hostSaves[cpu.index])));
   fillHostState();

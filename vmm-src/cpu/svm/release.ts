@@ -9,7 +9,7 @@ import { writeCr2, writeDr6, writeDr7, writeMsr } from '../../machine/intrinsics
 import { EFER_SVME, IA32_PAT, IA32_SPEC_CTRL } from '../../machine/msr.ts';
 import { NESTED_PAGING } from '../../machine/vmcb.ts';
 import { Cpu, RAX, RDX, Vcpu } from '../cpu.ts';
-import { transitionPml4 } from '../host.ts';
+import { transitionTables } from '../host.ts';
 import { hasSpecControl } from './capability.ts';
 import { undeliveredNmis } from './guest.ts';
 import { vmcbOf } from './vcpu.ts';
@@ -47,13 +47,18 @@ function setTableRegister(place: FixedArray<u8, 16>, limit: u32, base: u64): voi
 /** Nothing to prepare: no NMI arrives while the kernel's tables are put back. */
 export function prepareRelease(): void {}
 
+/** boot/svm/release.asm goes to as many levels of page tables as the kernel has. */
+export function followsPaging(_vcpu: Vcpu): boolean {
+  return true;
+}
+
 /** Releases this processor; its virtual CPU has just asked for it by VMMCALL and goes on after it, with RAX = 0 and RDX the NMIs still due. */
 export function releaseCpu(vcpu: Vcpu, cpu: Cpu): never {
   const vmcb = vmcbOf(vcpu);
   const state = states[cpu.index];
   state.cr0 = vmcb.cr0;
   state.cr4 = vmcb.cr4;
-  state.transitionCr3 = addressOf(transitionPml4);
+  state.transitionCr3 = addressOf(transitionTables);
   state.efer = vmcb.efer & ~EFER_SVME;
   setTableRegister(state.gdtr, vmcb.gdtr.limit, vmcb.gdtr.base);
   setTableRegister(state.idtr, vmcb.idtr.limit, vmcb.idtr.base);

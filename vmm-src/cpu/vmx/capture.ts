@@ -12,7 +12,7 @@ import {
 import {
   IA32_DEBUGCTL, IA32_EFER, IA32_FS_BASE, IA32_GS_BASE, IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP,
 } from '../../machine/msr.ts';
-import { CR4_LA57, CR4_VMXE, RFLAGS_RESERVED1 } from '../../machine/registers.ts';
+import { CR4_VMXE, RFLAGS_RESERVED1 } from '../../machine/registers.ts';
 import { ACTIVITY_ACTIVE, RIGHTS_UNUSABLE, VMCS_SEGMENT_STEP, Vmcs } from '../../machine/vmcs.ts';
 import { Cpu, Vcpu } from '../cpu.ts';
 import { mapPointer } from '../memory-map.ts';
@@ -35,7 +35,7 @@ const LAR_RIGHTS: u32 = 0xf0ff;
 /** Turns virtualization on; false leaves the processor as it was. */
 export function turnOn(cpu: Cpu): boolean {
   const cr4 = readCr4();
-  if ((cr4 & (CR4_VMXE | CR4_LA57)) !== 0n) return false;
+  if ((cr4 & CR4_VMXE) !== 0n) return false;
   cpu.cr4AtCapture = cr4;
   writeCr4(cr4 | CR4_VMXE);
   if (vmxon(vmxonRegion(cpu.index))) return true;
@@ -46,7 +46,7 @@ export function turnOn(cpu: Cpu): boolean {
 /** Turns virtualization off where no guest state has to be put back: after a failed entry, or on a processor that halts. */
 export function turnOff(cpu: Cpu): void {
   vmxoff();
-  writeCr4(cpu.cr4AtCapture & ~CR4_VMXE);
+  writeCr4(readCr4() & ~CR4_VMXE);
   cpu.vcpu = null;
   cpu.state = CpuState.BARE;
 }

@@ -5,15 +5,15 @@
  * the kernel's own module.
  */
 import { CpuState } from '../../abi.ts';
-import { TableRegister, vmread, vmxoff, writeDr7, writeMsr } from '../../machine/intrinsics.ts';
+import { TableRegister, readCr4, vmread, vmwrite, vmxoff, writeDr7, writeMsr } from '../../machine/intrinsics.ts';
 import {
   IA32_DEBUGCTL, IA32_EFER, IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP,
 } from '../../machine/msr.ts';
-import { CR4_VMXE, VECTOR_NMI } from '../../machine/registers.ts';
+import { CR4_LA57, CR4_VMXE, VECTOR_NMI } from '../../machine/registers.ts';
 import { Vmcs } from '../../machine/vmcs.ts';
 import { Cpu, RAX, RDX, Vcpu } from '../cpu.ts';
 import { undeliveredNmis } from './guest.ts';
-import { Gate, setGate, transitionPml4 } from '../host.ts';
+import { Gate, setGate, transitionTables } from '../host.ts';
 import { retire } from './vcpu.ts';
 
 /**
@@ -62,6 +62,18 @@ export function prepareRelease(): void {
   releaseIdtr.base = addressOf(releaseIdt);
 }
 
+/**
+ * Whether the processor is on as many levels of page tables as the kernel, which it must be to go back there. If
+ * not, the next VM exit takes it there (SDM Vol. 3C, 29.5.1): the kernel is to ask again.
+ */
+export function followsPaging(_vcpu: Vcpu): boolean {
+  const cr4 = vmread(Vmcs.GUEST_CR4);
+  if (((cr4 ^ readCr4()) & CR4_LA57) === 0n) return true;
+  vmwrite(Vmcs.HOST_CR4, readCr4() ^ CR4_LA57);
+  vmwrite(Vmcs.HOST_CR3, addressOf(transitionTables));
+  return false;
+}
+
 /** In boot/vmx/release.asm; does not return. */
 declare function leaveVmm(state: ReleaseState): never;
 
@@ -86,7 +98,7 @@ export function releaseCpu(vcpu: Vcpu, cpu: Cpu): never {
   const state = states[cpu.index];
   state.cr0 = vmread(Vmcs.GUEST_CR0);
   state.cr4 = vmread(Vmcs.GUEST_CR4) & ~CR4_VMXE;
-  state.transitionCr3 = addressOf(transitionPml4);
+  state.transitionCr3 = addressOf(transitionTables);
   setTableRegister(state.gdtr, vmread(Vmcs.GUEST_GDTR_LIMIT), vmread(Vmcs.GUEST_GDTR_BASE));
   setTableRegister(state.idtr, vmread(Vmcs.GUEST_IDTR_LIMIT), vmread(Vmcs.GUEST_IDTR_BASE));
   state.tr = wrapU16(vmread(Vmcs.GUEST_TR_SELECTOR));

@@ -4,7 +4,7 @@
  */
 import { Cpu, Vcpu } from '../cpu.ts';
 import { vmclear, vmptrld, vmwrite } from '../../machine/intrinsics.ts';
-import { CR0_NE, CR4_CET, CR4_VMXE } from '../../machine/registers.ts';
+import { CR0_NE, CR4_CET, CR4_LA57, CR4_VMXE } from '../../machine/registers.ts';
 import { SECONDARY_XSAVES, Vmcs } from '../../machine/vmcs.ts';
 import { controls } from './capability.ts';
 import { mapPointer } from '../memory-map.ts';
@@ -80,7 +80,7 @@ export function writeFixedFields(vcpu: Vcpu, cpu: Cpu, hostCr4: u64): void {
 
   vmwrite(Vmcs.HOST_CR0, HOST_CR0);
   vmwrite(Vmcs.HOST_CR3, hostCr3());
-  vmwrite(Vmcs.HOST_CR4, hostCr4 & ~CR4_CET);
+  vmwrite(Vmcs.HOST_CR4, hostCr4 & ~(CR4_CET | CR4_LA57));
   vmwrite(Vmcs.HOST_EFER, HOST_EFER);
   vmwrite(Vmcs.HOST_CS_SELECTOR, u64(HOST_CS));
   vmwrite(Vmcs.HOST_SS_SELECTOR, u64(HOST_DS));
