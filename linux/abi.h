@@ -111,6 +111,7 @@ enum us_error {
 	US_E_FUNCTION = 15,	/* a PCI function can't be granted, or is held */
 	US_E_SLOT = 16,		/* the port above has no slot that the VMM can switch off */
 	US_E_DIRECT = 17,	/* parts of the instance are its own already, or no part would be left trapped */
+	US_E_X2APIC = 18,	/* interrupts are remapped in x2APIC mode, which a kernel without an IOMMU leaves */
 };
 
 #define US_MAX_WEIGHT 100

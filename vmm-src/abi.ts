@@ -66,6 +66,7 @@ export enum Result {
   FUNCTION = 15,
   SLOT = 16,
   DIRECT = 17,
+  X2APIC = 18,
 }
 
 export const COMMAND_LINE_SIZE = 2048;

@@ -384,7 +384,7 @@ static u64 count_changed(u64 seed)
 #define STOP CALL(9)
 #define GIVE_BACK CALL(11)
 #define LAST_CALL 11
-#define LAST_ERROR 14
+#define LAST_ERROR 18
 
 static u64 choose(u64 *seed, const u64 *from, unsigned count)
 {

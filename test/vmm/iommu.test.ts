@@ -279,6 +279,14 @@ test("a release that is begun lets devices go, and they are confined again when 
   expect([status(vmm) & DMA, writes(unit, CARD, REGION), writes(unit, CARD, BASE + 2n * MIB), writes(unit, NIC, IOVA)]).toEqual([DMA, null, BASE + 2n * MIB, OWN]);
 });
 
+test("a launch is refused where the kernel remaps interrupts in x2APIC mode, which the second one would leave", () => {
+  const { vmm } = machine((made) => {
+    translates(made);
+    for (const { msrs } of made.vmm.machine.processors) msrs.set(0x1b, msrs.get(0x1b)! | 0x400n);
+  });
+  expect(boot(vmm, grantCard)).toBe(vmm.result.X2APIC);
+});
+
 describe("an IOMMU that the VMM can't drive", () => {
   test.each<[string, (made: Made) => void]>([
     ["in scalable mode", (made) => { translates(made); made.unit.registers.set(VTD.RTADDR, Number(ROOT) | 0x400); }],

@@ -7,12 +7,13 @@ import { BootRequest, EventType, InstanceState, MAX_CPUS, MAX_WEIGHT, ResourceKi
 import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
+import { isX2apic } from '../cpu/local-apic.ts';
 import { MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { showVirtualization } from '#processor/msrs.ts';
 import { resetHpet } from '../devices/hpet.ts';
-import { updateIommu } from '../devices/iommu/iommu.ts';
+import { remapsInterrupts, updateIommu } from '../devices/iommu/iommu.ts';
 import { resetIoapic } from '../devices/ioapic.ts';
 import { resetLegacy } from '../devices/legacy.ts';
 import { resetPciConfig } from '../devices/pci-config.ts';
@@ -60,6 +61,8 @@ function checkCpus(request: BootRequest, parent: u32, self: Cpu): Result {
 export function checkRequest(request: BootRequest, parent: u32, self: Cpu): Result {
   if (instanceOf(otherInstance(parent)).state === InstanceState.RUNNING) return Result.BUSY;
   if (!instanceOf(parent).holdsPlatform) return Result.INSTANCE;
+  // A kernel that knows of no IOMMU leaves x2APIC mode at its boot, which the VMM does not follow.
+  if (isX2apic() && remapsInterrupts(parent)) return Result.X2APIC;
   const aligned = ((request.memoryBase | request.memorySize) & (SIZE_2M - 1n)) === 0n;
   // The tables that the kernel starts on, and some of ACPI's pointers, reach 4 GiB.
   const reach: u64 = 0x100000000n;

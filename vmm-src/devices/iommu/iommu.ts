@@ -128,13 +128,17 @@ export function collectViolations(holder: u32): void {
   else collectVtd(holder);
 }
 
+/** Whether the holder's kernel has interrupts remapped. */
+export function remapsInterrupts(holder: u32): boolean {
+  return format === IoFormat.AMD ? amdRemapsInterrupts(holder) : vtdRemapsInterrupts();
+}
+
 /** Of a redirection entry's high word, with VT-d: it names an entry of a remapping table (VT-d 4.1, 5.1.5.1). */
 const REMAPPABLE: u32 = 0x10000;
 
 /** Whether a redirection entry of the IOAPIC names no destination, but what a table of the kernel's makes of it. */
 export function isRemapped(high: u32, holder: u32): boolean {
-  if (format === IoFormat.AMD) return amdRemapsInterrupts(holder);
-  return (high & REMAPPABLE) !== 0 && vtdRemapsInterrupts();
+  return remapsInterrupts(holder) && (format === IoFormat.AMD || (high & REMAPPABLE) !== 0);
 }
 
 /** Whether an address is one of a unit's registers. */
