@@ -40,7 +40,13 @@ export class Front {
   /** Names are asked for several times, and tsc finds them anew each time. */
   private readonly declarations = new Map<ts.Node, ts.Declaration | undefined>();
 
-  constructor(readonly program: SourceProgram) {}
+  /** Names of bit fields, whatever struct they are in. */
+  readonly bitNames: ReadonlySet<string>;
+
+  constructor(readonly program: SourceProgram) {
+    const members = program.modules.flatMap((module) => module.statements.filter(ts.isClassDeclaration)).flatMap((one) => [...one.members]);
+    this.bitNames = new Set(members.filter(ts.isPropertyDeclaration).filter(isBits).map((member) => member.name.getText()));
+  }
 
   loc(node: ts.Node): Loc {
     return this.program.loc(node);
@@ -116,6 +122,11 @@ export interface Scope {
 /** The scope of an expression that has to be constant. */
 export function constantScope(front: Front): Scope {
   return { front, func: null, bindings: new Map(), addressed: new Set(), assigned: new Set() };
+}
+
+/** Whether a member is declared as Bit or BitRange. */
+export function isBits({ type }: ts.PropertyDeclaration): boolean {
+  return type !== undefined && ts.isTypeReferenceNode(type) && /^Bit(Range)?$/.test(type.typeName.getText());
 }
 
 export function hasTag(node: ts.Node, tag: string): boolean {

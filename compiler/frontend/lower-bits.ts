@@ -3,7 +3,7 @@ import { ts } from "./typescript.cjs";
 import { type BitField, BOOL, type Expr, type IntType, type Place, type Stmt, type Temp, wrap } from "../ir.ts";
 import { refuse } from "../diagnostics.ts";
 import { coerce, nonNull } from "./coerce.ts";
-import type { Scope } from "./front.ts";
+import { type Scope, isBits } from "./front.ts";
 import { lowerExpression } from "./lower-expression.ts";
 import { ordered, stabilise } from "./order.ts";
 import { largest } from "./ranges.ts";
@@ -21,9 +21,9 @@ export function bitFieldOf(scope: Scope, node: ts.Expression): Bits | null {
 
 /** Whether a property is declared as Bit or BitRange; asked first, so that nothing is lowered twice. */
 function namesBits(scope: Scope, node: ts.PropertyAccessExpression): boolean {
+  if (!scope.front.bitNames.has(node.name.text)) return false; // most are none, and tsc takes a while to find a declaration
   const declaration = scope.front.declarationOf(node.name);
-  if (!declaration || !ts.isPropertyDeclaration(declaration) || !declaration.type) return false;
-  return ts.isTypeReferenceNode(declaration.type) && /^Bit(Range)?$/.test(declaration.type.typeName.getText());
+  return declaration !== undefined && ts.isPropertyDeclaration(declaration) && isBits(declaration);
 }
 
 export function bitsIn(base: Expr, name: string): Bits | null {

@@ -106,7 +106,8 @@ function usesIn(front: Front, body: ts.Block): Pick<Scope, "addressed" | "assign
     const target = assignedBy(child);
     const declaration = target && front.declarationOf(target);
     if (declaration) assigned.add(declaration);
-    if (ts.isCallExpression(child) && TAKES_PLACE.has(builtinName(scope, child) ?? "")) takeAddress(child.arguments[0]);
+    const takes = ts.isCallExpression(child) && ts.isIdentifier(child.expression) && TAKES_PLACE.has(child.expression.text); // the name first: tsc takes a while
+    if (takes && builtinName(scope, child)) takeAddress(child.arguments[0]);
   };
   const takeAddress = (argument: ts.Expression | undefined): void => {
     const declaration = argument && ts.isIdentifier(argument) ? front.declarationOf(argument) : undefined;
