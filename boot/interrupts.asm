@@ -8,6 +8,8 @@ default rel
 extern acknowledgeInterrupt, onException
 global exceptionStubs, interruptStub
 
+RFLAGS_IF	equ 0x200
+
 section .text
 exceptionStubs:
 	lea rax, [exception_stubs]
@@ -57,4 +59,5 @@ interrupt:
 	pop rdx
 	pop rcx
 	pop rax
+	and dword [rsp + 16], ~RFLAGS_IF	; one at a time
 	iretq

@@ -31,6 +31,7 @@ section .text
 ; those that a call may change. From here on the tables are the VMM's own.
 first_entry:
 	clgi
+	sti				; so VMRUN is to find it; while the global flag is clear it lets nothing in
 	mov rax, cr4
 	and rax, ~CR4_CET		; a guest's settings do not bind the VMM
 	mov cr4, rax

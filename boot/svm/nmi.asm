@@ -15,11 +15,13 @@ nmiStub:
 ; the caller looked at the mailbox comes right behind STGI: its handler returns
 ; behind HLT then.
 waitForNmi:
+	cli
 	stgi
 wait_window:
 	hlt
 wait_window_end:
 	clgi
+	sti
 	ret
 
 nmi:					; on the VMM's stack: 0 RAX  8 RIP

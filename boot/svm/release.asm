@@ -20,6 +20,7 @@ VM_HSAVE_PA	equ 0xc0010117
 
 section .text
 leaveVmm:
+	cli
 	mov rbx, rdi
 	mov edi, [rbx + ReleaseState.cr4]
 	test edi, CR4_LA57

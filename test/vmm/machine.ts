@@ -206,7 +206,8 @@ export class Machine {
       writebackInvalidate: () => { this.cacheWritebacks++; },
       pause: () => this.onPause(),
       acceptInterrupts: () => {
-        while (this.now.apic.accept()) this.onInterrupt();
+        // One at a time: the handler returns with interrupts off.
+        if (this.now.apic.accept()) this.onInterrupt();
       },
       clearVectorState: () => { this.now.vectorStateCleared++; },
       haltForever: () => { throw new Gone("halted"); },

@@ -12,7 +12,10 @@ import { Cpu, Vcpu } from './cpu.ts';
 import { trapMsrWrite } from '#processor/bitmaps.ts';
 import { loadOwn, makeCurrent, passOwnMsrs, resetOwn, saveOwn } from '#processor/context.ts';
 
-/** Room for the XSAVE areas of all shared processors, in as many pieces as the processor's size allows: 832 bytes with AVX, 2.7 KiB with AVX-512, 11 KiB with AMX. */
+/**
+ * Room for the XSAVE areas of all shared processors, in as many pieces as their size
+ * allows: 832 bytes with AVX, 2.7 KiB with AVX-512, 11 KiB with AMX.
+ */
 const POOL_SIZE: u32 = 49152;
 const pool: FixedArray<u8, 49152> = zeroed(64);
 const MAX_AREAS: u32 = 64;
@@ -125,22 +128,26 @@ export function forgetContext(vcpu: Vcpu): void {
   context.area = 0n;
 }
 
-/** Makes room for the contexts of the virtual CPU that runs here and of a new one, which begins as after RESET. False: there is none. */
-export function prepareContexts(running: Vcpu, fresh: Vcpu): boolean {
+/** Whether there is room for two more contexts. */
+export function hasRoomForContexts(): boolean {
   learnFeatures();
+  let free: u32 = POOL_SIZE / features.size;
+  for (let i: u32 = 0; i < MAX_AREAS; i++) {
+    if (areaUsed[i]) free--;
+  }
+  return free >= 2;
+}
+
+/** Prepares the contexts of the virtual CPU that runs here and of a new one, which begins as after RESET. The caller has seen that there is room. */
+export function prepareContexts(running: Vcpu, fresh: Vcpu): void {
   const kept = contextOf(running);
   const context = contextOf(fresh);
   fillBytes(addressOf(context), 0, u64(sizeOf<Context>()));
   kept.area = takeArea();
   context.area = takeArea();
-  if (kept.area === 0n || context.area === 0n) {
-    forgetContext(running);
-    forgetContext(fresh);
-    return false;
-  }
+  assert(kept.area !== 0n && context.area !== 0n);
   context.xcr0 = XCR0_RESET;
   resetOwn(fresh);
-  return true;
 }
 
 function save(vcpu: Vcpu): void {

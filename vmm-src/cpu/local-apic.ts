@@ -17,6 +17,8 @@ const XAPIC_DESTINATION_SHIFT: u32 = 24;
 const FLAT_MODEL: u32 = 0xffffffff;
 const ALL_COUNTS: u32 = 0xffffffff;
 const TIMER_RATE_SHIFT: u64 = 16n;
+/** More would not fit 64 bits when shifted. */
+const MOST_TICKS: u64 = 0x1000000000000n;
 const ICR_POLLS: u32 = 100000;
 
 export function isX2apic(): boolean {
@@ -105,31 +107,55 @@ function sampleTimer(): u64 {
   return counts === 0n ? 0n : (elapsed << TIMER_RATE_SHIFT) / counts;
 }
 
+/** The registers of a local APIC's timer, as they were before it was measured, brought up to after that. */
+export class TimerState extends Struct {
+  lvt: u32;
+  divide: u32;
+  initial: u32;
+  current: u32;
+  /** IA32_TSC_DEADLINE, in that mode. */
+  deadline: u64;
+}
+const state: TimerState = zeroed();
+let rate: u64 = 0n;
+
+/** What measureTimer has found. */
+export function timerState(): TimerState {
+  return state;
+}
+
+/** Counts of the timer in `ticks` of the TSC, as many as it takes. */
+export function countsOf(ticks: u64): u32 {
+  const most: u64 = u64(ALL_COUNTS);
+  if (rate === 0n || ticks >= MOST_TICKS) return ALL_COUNTS;
+  const counts: u64 = (ticks << TIMER_RATE_SHIFT) / rate;
+  return counts > most ? ALL_COUNTS : wrapU32(counts);
+}
+
 /**
  * How fast the local APIC's timer counts: TSC ticks to 65,536 counts at a divider of
  * 1; 0 if it does not. Its holder's timer goes on afterwards, a one-shot one as if
  * nothing had been; of a periodic one a period begins anew.
  */
 export function measureTimer(): u64 {
-  const lvt = readApic(APIC_LVT_TIMER);
-  const divide = readApic(APIC_DIVIDE);
-  const initial = readApic(APIC_INITIAL_COUNT);
-  const isDeadline = (lvt & LVT_TSC_DEADLINE) !== 0;
-  const deadline: u64 = isDeadline ? readMsr(IA32_TSC_DEADLINE) : 0n;
-  const before = readApic(APIC_CURRENT_COUNT);
+  state.lvt = readApic(APIC_LVT_TIMER);
+  state.divide = readApic(APIC_DIVIDE);
+  state.initial = readApic(APIC_INITIAL_COUNT);
+  state.current = readApic(APIC_CURRENT_COUNT);
+  const isDeadline = (state.lvt & LVT_TSC_DEADLINE) !== 0;
+  state.deadline = isDeadline ? readMsr(IA32_TSC_DEADLINE) : 0n;
   const start = readTsc();
-  const rate = sampleTimer();
-  writeApic(APIC_LVT_TIMER, lvt);
-  writeApic(APIC_DIVIDE, divide);
+  rate = sampleTimer();
+  writeApic(APIC_LVT_TIMER, state.lvt);
+  writeApic(APIC_DIVIDE, state.divide);
   if (isDeadline) {
-    if (deadline !== 0n) writeMsr(IA32_TSC_DEADLINE, deadline);
+    if (state.deadline !== 0n) writeMsr(IA32_TSC_DEADLINE, state.deadline);
     return rate;
   }
-  const shift: u64 = u64((((divide >> 1) & 4) + (divide & 3) + 1) & 7);
+  const shift: u64 = u64((((state.divide >> 1) & 4) + (state.divide & 3) + 1) & 7);
   const passed: u64 = rate === 0n ? 0n : ((readTsc() - start) << TIMER_RATE_SHIFT) / (rate << shift);
-  const left: u32 = u64(before) > passed ? before - wrapU32(passed) : 1;
-  if (before === 0) writeApic(APIC_INITIAL_COUNT, 0);
-  else writeApic(APIC_INITIAL_COUNT, (lvt & LVT_PERIODIC) !== 0 ? initial : left);
+  if (state.current !== 0) state.current = u64(state.current) > passed ? state.current - wrapU32(passed) : 1;
+  writeApic(APIC_INITIAL_COUNT, state.current !== 0 && (state.lvt & LVT_PERIODIC) !== 0 ? state.initial : state.current);
   return rate;
 }
 
@@ -165,7 +191,13 @@ export function resetLocalApic(): void {
   writeApic(APIC_SVR, SVR_RESET);
 }
 
+/** Whether interrupts that the VMM accepts are not acknowledged: an instance will do that. */
+export function keepInService(keep: boolean): void {
+  keeps = keep;
+}
+let keeps: boolean = false;
+
 /** Acknowledges an interrupt that arrived while the VMM drained the APIC. @entry */
 export function acknowledgeInterrupt(): void {
-  writeApic(APIC_EOI, 0);
+  if (!keeps) writeApic(APIC_EOI, 0);
 }

@@ -47,7 +47,7 @@ function armDeadline(deadline: u64): void {
 }
 
 /** The timer goes on from where it is; a periodic one starts a whole period, so that one tick may come late by less than one. */
-function handOverTimer(apic: VirtualApic, now: u64): void {
+export function handOverTimer(apic: VirtualApic, now: u64): void {
   writeReal(apic, APIC_DIVIDE);
   writeLvt(apic, APIC_LVT_TIMER);
   if (isDeadlineMode(apic)) {

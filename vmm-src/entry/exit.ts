@@ -17,6 +17,7 @@ import { hasJustStarted, startAtVector, waitForSipi } from '#processor/start.ts'
 import { tick } from '../devices/tick.ts';
 import { record } from '../events.ts';
 import { leaveAndHalt } from '../instance/capture.ts';
+import { readHolderMsr, writeHolderMsr } from '../instance/holder-timer.ts';
 import { handleHypercall } from '../instance/hypercall.ts';
 import { handleIo } from '../instance/io.ts';
 import { X2APIC_ICR, instanceOf, isSharedMsr } from '../instance/instance.ts';
@@ -115,6 +116,7 @@ function handleXsetbv(vcpu: Vcpu): void {
 function handleWrmsr(vcpu: Vcpu): void {
   const index: u32 = wrapU32(vcpu.registers[RCX]);
   const value = lowHalves(vcpu.registers[RDX], vcpu.registers[RAX]);
+  if (writeHolderMsr(vcpu, index, value)) return;
   if (index === X2APIC_ICR && isX2apic() && !isTenant(vcpu)) {
     writeX2apicIcr(vcpu, value);
     advance(vcpu);
@@ -132,7 +134,7 @@ function handleWrmsr(vcpu: Vcpu): void {
  * any other exits because it is outside the bitmap's ranges, and does not exist.
  */
 function handleRdmsr(vcpu: Vcpu): void {
-  if (isTenant(vcpu) && readTenantMsr(vcpu)) return;
+  if ((isTenant(vcpu) && readTenantMsr(vcpu)) || readHolderMsr(vcpu)) return;
   if (wrapU32(vcpu.registers[RCX]) === IA32_APIC_BASE) {
     const rest: u64 = readMsr(IA32_APIC_BASE) & ~APIC_BASE_BSP;
     const value: u64 = vcpu.start === StartKind.BOOT_64 ? rest | APIC_BASE_BSP : rest;

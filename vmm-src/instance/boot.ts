@@ -188,7 +188,10 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   if (prepared !== Result.OK) return prepared;
   record(EventType.GRANTED, child, self.index, u64(ResourceKind.MEMORY), request.memorySize);
   record(EventType.LAUNCHED, child, self.index, start.entry, 0n);
-  if (request.shareMask !== 0n) return share(vcpu, newVcpu(child, self.index, start));
+  if (request.shareMask !== 0n) {
+    share(vcpu, newVcpu(child, self.index, start));
+    return Result.OK;
+  }
   startCpus(request, child, start);
   holdOthers(self, parent);
   confineIoapic(vcpu);

@@ -149,6 +149,7 @@ export function virtualizeApic(instance: u32): void {
   trapAllMsrWrites(instance);
   for (let i: u32 = 0; i < OWN_MSRS.length; i++) trapMsrWrite(instance, OWN_MSRS[i], false);
   passContextMsrs(instance);
+  guardVirtualizationMsrs(instance);
   trapMsrRead(instance, IA32_TSC_DEADLINE, true);
   for (let i: u32 = 0; i < X2APIC_MSRS; i++) trapMsrRead(instance, X2APIC_MSR_BASE + i, true);
 }

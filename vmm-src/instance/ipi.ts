@@ -20,6 +20,7 @@ import {
 } from '../machine/apic.ts';
 import { bootInfo } from '../machine/region.ts';
 import { cpuOwner } from '../partition.ts';
+import { writeHolderTimer } from './holder-timer.ts';
 import { instanceOf } from './instance.ts';
 
 const ENTRY_DESTINATION_SHIFT: u64 = 56n;
@@ -191,6 +192,7 @@ export function writeGuardedApic(vcpu: Vcpu, register: u32, value: u32): void {
     // Two instances may choose the same logical id: the one without the platform keeps its own to itself.
     if (instanceOf(vcpu.instance).holdsPlatform) writeApic(APIC_LDR, value);
   } else {
+    if (writeHolderTimer(vcpu, register, value)) return;
     if (register === APIC_LVT_TIMER && (value & LVT_MASKED) === 0) retireTick(vcpu);
     writeApic(register, value);
   }

@@ -9,7 +9,6 @@ import { isBeyondIdentity, mapIdentical, mapTablesFree } from '../cpu/memory-map
 import { MAP_ALL } from '../cpu/permissions.ts';
 import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '#processor/guest.ts';
 import { lock, unlock } from '../cpu/kick.ts';
-import { readApic } from '../cpu/local-apic.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
 import { hpetRead, hpetWrite, isCounter } from '../devices/hpet.ts';
 import { ioapicBase, ioapicRead, ioapicWrite } from '../devices/ioapic.ts';
@@ -22,6 +21,7 @@ import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { PAGE_SIZE, SIZE_1G } from '../machine/registers.ts';
 import { FREE, ownerOf } from '../partition.ts';
 import { fetchInstruction } from './guest-memory.ts';
+import { readHolderApic } from './holder-timer.ts';
 import { instanceOf } from './instance.ts';
 import { writeGuardedApic, writeGuardedIoapic } from './ipi.ts';
 import { stopSelf } from './stop.ts';
@@ -44,7 +44,7 @@ function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
   if (isPage(address, ioapicBase())) return u64(load32(u64(address)));
   if (!shadowed && isIommu(address)) return readIommu(address, size, vcpu.instance);
   if (isPage(address, APIC_DEFAULT_BASE) && isTenant(vcpu)) return readTenantApic(vcpu, wrapU32(address & PAGE_OFFSET), size);
-  if (isPage(address, APIC_DEFAULT_BASE)) return u64(readApic(wrapU32(address & 0xff0n)));
+  if (isPage(address, APIC_DEFAULT_BASE)) return u64(readHolderApic(vcpu, wrapU32(address & 0xff0n)));
   if (shadowed && isPage(address, platform.hpet)) return hpetRead(wrapU32(address & PAGE_OFFSET), size);
   return truncateTo(ALL_ONES, size);
 }

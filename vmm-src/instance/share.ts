@@ -13,17 +13,17 @@
  *   on a bare machine, in its HLT activity state, and the turn's timer ends where
  *   the tenant's next deadline is.
  */
-import { EventType, ResourceKind, Result } from '../abi.ts';
-import { carry, forgetContext, prepareContexts } from '../cpu/context.ts';
+import { EventType, ResourceKind } from '../abi.ts';
+import { carry, forgetContext, hasRoomForContexts, prepareContexts } from '../cpu/context.ts';
 import { Cpu, Idle, Vcpu, cpuOf, cpus, isTenant } from '../cpu/cpu.ts';
 import { Exit } from '../cpu/exit.ts';
-import { measureTimer, readApic, resetLocalApic } from '../cpu/local-apic.ts';
-import { makeCurrent } from '#processor/context.ts';
 import { attract, rememberLogicalId } from '../cpu/kick.ts';
+import { measureTimer, readApic, resetLocalApic, writeApic } from '../cpu/local-apic.ts';
+import { makeCurrent } from '#processor/context.ts';
 import { advance, flushMemoryMap } from '#processor/guest.ts';
 import {
-  becomeAlone, becomeHolder, becomeTenant, canShare, hasInterruptsOn, injectInterrupt, injectMachineCheck, injectTenantNmi,
-  isHalted, setHaltExits, setHalted, setInterruptWindow, setNmiWindow, setTurnTimer, takesInterrupt, takesNmi,
+  HAS_TURN_TIMER, becomeAlone, becomeHolder, becomeTenant, blocksTurns, canShare, hasInterruptsOn, injectInterrupt,
+  injectMachineCheck, injectTenantNmi, isHalted, setHaltExits, setHalted, setInterruptWindow, setNmiWindow, setTurnTimer, takesInterrupt, takesNmi,
 } from '#processor/share.ts';
 import { buildVcpu } from '#processor/start.ts';
 import { retire } from '#processor/vcpu.ts';
@@ -32,11 +32,12 @@ import { NO_INTERRUPT, acknowledge, apicModel, collectPosted, deliverable, raise
 import { canHandOver, handOverApic } from '../devices/virtual-apic-handover.ts';
 import { advance as advanceTimer, nextDeadline, setTimerRate } from '../devices/virtual-apic-timer.ts';
 import { record } from '../events.ts';
-import { APIC_VERSION } from '../machine/apic.ts';
+import { APIC_SVR, APIC_VERSION, SVR_ENABLE, SVR_RESET } from '../machine/apic.ts';
 import { CpuidResult, cpuid, readTsc } from '../machine/intrinsics.ts';
 import { CPUID_1_ECX_TSC_DEADLINE, CPUID_1_ECX_X2APIC } from '../machine/registers.ts';
 import { bootInfo } from '../machine/region.ts';
 import { FREE, setCpuOwner, setCpuTenant } from '../partition.ts';
+import { dropTimer, returnTimer, serveTimer, takeTimer, timerDeadline } from './holder-timer.ts';
 import { instanceOf, ownApic, virtualizeApic } from './instance.ts';
 import { Call, Schedule, Turn, decide, resetSchedule, setWeight } from './schedule.ts';
 
@@ -50,7 +51,7 @@ export function scheduleOf(cpu: u32): Schedule {
 
 /** Whether the processor that runs this could be shared. */
 export function mayShare(): boolean {
-  return canShare();
+  return canShare() && hasRoomForContexts();
 }
 
 /** The virtual APIC is one as the real one is, which it may become. */
@@ -65,25 +66,24 @@ function copyModel(): void {
 }
 
 /** The processor that runs this, so far `holder`'s alone, carries `tenant` too, from its start. */
-export function share(holder: Vcpu, tenant: Vcpu): Result {
+export function share(holder: Vcpu, tenant: Vcpu): void {
   const cpu = cpuOf(holder);
-  if (!prepareContexts(holder, tenant)) return Result.CAPABILITY;
+  prepareContexts(holder, tenant);
   virtualizeApic(tenant.instance);
   copyModel();
   resetVirtualApic(virtualApic(cpu.index), tenant.instance, cpu.apicId, true);
   resetSchedule(schedules[cpu.index], readTsc(), bootInfo().tscKhz);
   applyWeights(cpu.index, holder.instance, tenant.instance);
-  const built = buildVcpu(tenant, cpu);
-  if (built) becomeTenant(tenant);
+  assert(buildVcpu(tenant, cpu));
+  becomeTenant(tenant);
   makeCurrent(holder);
-  if (!built) return Result.PROCESSOR;
   becomeHolder(holder);
+  takeTimer(holder);
   holder.idle = Idle.NONE;
   cpu.holder = holder;
   cpu.tenant = tenant;
   setCpuTenant(cpu.index, tenant.instance);
   record(EventType.GRANTED, tenant.instance, cpu.index, u64(ResourceKind.SHARE), u64(cpu.index));
-  return Result.OK;
 }
 
 function applyWeights(cpu: u32, holder: u32, tenant: u32): void {
@@ -130,6 +130,7 @@ function dropTenant(cpu: Cpu): void {
   retire(tenant);
   makeCurrent(holder);
   becomeAlone(holder);
+  returnTimer(holder);
   forgetContext(tenant);
   endSharing(cpu, holder);
 }
@@ -145,7 +146,9 @@ function dropHolder(cpu: Cpu): void {
   carry(cpu, tenant);
   retire(holder);
   makeCurrent(tenant);
+  dropTimer();
   resetLocalApic();
+  if (!HAS_TURN_TIMER) writeApic(APIC_SVR, SVR_RESET | SVR_ENABLE);
   forgetContext(holder);
   cpu.holder = null;
   setCpuOwner(cpu.index, tenant.instance);
@@ -211,7 +214,8 @@ function tenantDeadline(cpu: Cpu, tenant: Vcpu): u64 {
   return tenant.idle === Idle.MWAIT ? earlier(deadline, mwaitEnds[cpu.index]) : deadline;
 }
 
-function armTurn(vcpu: Vcpu, now: u64, end: u64): void {
+function armTurn(vcpu: Vcpu, now: u64, turnEnd: u64): void {
+  const end = earlier(turnEnd, timerDeadline());
   setTurnTimer(vcpu, end > now ? end - now : 0n);
 }
 
@@ -265,7 +269,7 @@ function runAlone(cpu: Cpu, tenant: Vcpu, now: u64): Vcpu {
 }
 
 function callOf(exit: Exit, running: Vcpu, tenant: Vcpu): Call {
-  if (exit === Exit.INTERRUPT || exit === Exit.MACHINE_CHECK) return Call.HOLDER;
+  if (exit === Exit.INTERRUPT || exit === Exit.MACHINE_CHECK || exit === Exit.NMI || blocksTurns()) return Call.HOLDER;
   if (running === tenant) return Call.NONE;
   return exit === Exit.MWAIT ? Call.YIELD : Call.NONE;
 }
@@ -277,6 +281,7 @@ export function nextTurn(cpu: Cpu, exit: Exit): Vcpu {
   if (running === null || tenant === null) unreachable();
   const now = readTsc();
   attend(tenant, cpu, now);
+  serveTimer(now);
   const holder = cpu.holder;
   if (holder === null) return runAlone(cpu, tenant, now);
   if (running === holder) holder.idle = isHalted(holder) ? Idle.HALT : Idle.NONE;

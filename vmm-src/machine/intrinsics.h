@@ -173,8 +173,9 @@ US_INLINE void invvpid(uint16_t vpid)
 	__asm__ volatile("invvpid %0, %1" : : "m"(descriptor), "r"(1ul) : "cc", "memory");
 }
 
-US_INLINE void stgi(void) { __asm__ volatile("stgi" : : : "memory"); }
-US_INLINE void clgi(void) { __asm__ volatile("clgi" : : : "memory"); }
+/* The interrupt flag is set where the global one is clear, and clear where that is set. */
+US_INLINE void stgi(void) { __asm__ volatile("cli; stgi" : : : "memory"); }
+US_INLINE void clgi(void) { __asm__ volatile("clgi; sti" : : : "memory"); }
 US_INLINE void vmsave(uint64_t vmcb) { __asm__ volatile("vmsave" : : "a"(vmcb) : "memory"); }
 US_INLINE void vmload(uint64_t vmcb) { __asm__ volatile("vmload" : : "a"(vmcb) : "memory"); }
 

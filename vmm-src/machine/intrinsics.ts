@@ -68,7 +68,7 @@ export declare function invept(eptPointer: u64): void;
 /** Single-context INVVPID (type 1). */
 export declare function invvpid(vpid: u16): void;
 
-/** AMD-V (APM Vol. 3): global interrupt flag set and clear; what VMRUN leaves in the processor, from and to a VMCB. */
+/** AMD-V (APM Vol. 3): global interrupt flag set and clear, with the interrupt flag the other way round; what VMRUN leaves in the processor, from and to a VMCB. */
 export declare function stgi(): void;
 export declare function clgi(): void;
 export declare function vmsave(vmcb: HostPhysical): void;
@@ -77,7 +77,7 @@ export declare function vmload(vmcb: HostPhysical): void;
 export declare function writebackInvalidate(): void;
 /** Spin-loop hint. */
 export declare function pause(): void;
-/** Interrupts on for a few instructions, then off: whatever is pending goes through the VMM's own IDT. */
+/** Interrupts on for a few instructions, then off: the first that is pending goes through the VMM's own IDT. */
 export declare function acceptInterrupts(): void;
 /** XSAVE and XRSTOR of the `components`, in the standard format; with `supervisor` their compacted twins XSAVES and XRSTORS. 64-byte aligned. */
 export declare function xsave(area: HostVirtual, components: u64, supervisor: boolean): void;

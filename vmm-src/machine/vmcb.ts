@@ -79,24 +79,31 @@ assertLayout<Vmcb>(4096, {
 /** Bytes up to the last field that has a name here: the rest stays zero. */
 export const VMCB_FIELDS: u64 = 0x6e8n;
 
+/** interceptCr: MOV from and to CR8. */
+export const INTERCEPT_CR8: u32 = 0x1000100;
 /** intercept1 (offset 00Ch). */
+export const INTERCEPT_INTR: u32 = 0x1;
 export const INTERCEPT_NMI: u32 = 0x2;
 export const INTERCEPT_VINTR: u32 = 0x10;
 export const INTERCEPT_CPUID: u32 = 0x40000;
 export const INTERCEPT_IRET: u32 = 0x100000;
 export const INTERCEPT_INVD: u32 = 0x400000;
+export const INTERCEPT_HLT: u32 = 0x1000000;
 export const INTERCEPT_INVLPGA: u32 = 0x4000000;
 export const INTERCEPT_IO: u32 = 0x8000000;
 export const INTERCEPT_MSR: u32 = 0x10000000;
 export const INTERCEPT_SHUTDOWN: u32 = 0x80000000;
 /** intercept2 (offset 010h): VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT. */
 export const INTERCEPT_SVM_INSTRUCTIONS: u32 = 0x7f;
+export const INTERCEPT_MWAIT: u32 = 0x1800;
 
 export const TLB_CONTROL_FLUSH_ALL: u32 = 1;
 export const NESTED_PAGING: u64 = 1n;
 
 /** interruptControl (offset 060h): a virtual interrupt is pending, of the highest priority. */
 export const VIRTUAL_INTERRUPT: u64 = 0x1f0100n;
+/** The guest's interrupt flag masks virtual interrupts only, that of the VMM the real ones (15.21.1). */
+export const INTERRUPT_MASKING: u64 = 0x1000000n;
 export const INTERRUPT_SHADOW: u64 = 1n;
 
 /** eventInjection and exitInterruption (APM Vol. 2, 15.20): vector in bits 0-7, type in 8-10, error code in 32-63. */
@@ -108,11 +115,16 @@ export const EVENT_EXCEPTION: u64 = 0x300n;
 
 /** Exit codes (APM Vol. 2, appendix C). */
 export enum ExitCode {
+  CR8_READ = 0x08,
+  CR8_WRITE = 0x18,
+  MACHINE_CHECK = 0x52,
+  INTR = 0x60,
   NMI = 0x61,
   VINTR = 0x64,
   CPUID = 0x72,
   IRET = 0x74,
   INVD = 0x76,
+  HLT = 0x78,
   INVLPGA = 0x7a,
   IO = 0x7b,
   MSR = 0x7c,
@@ -124,6 +136,8 @@ export enum ExitCode {
   STGI = 0x84,
   CLGI = 0x85,
   SKINIT = 0x86,
+  MWAIT = 0x8b,
+  MWAIT_ARMED = 0x8c,
   NESTED_PAGE_FAULT = 0x400,
   INVALID = 0xffffffff,
 }
@@ -132,6 +146,9 @@ export enum ExitCode {
 export const IO_INFO_IN: u64 = 1n;
 export const IO_INFO_STRING: u64 = 4n;
 export const IO_INFO_SIZE_SHIFT: u64 = 4n;
+/** exitInfo1 of a control register's access: whether it was a MOV, and the general register (15.8.1). */
+export const CR_INFO_MOV: u64 = 0x8000000000000000n;
+export const CR_INFO_REGISTER: u64 = 0xfn;
 /** exitInfo1 of an MSR access: 1 if it writes (15.11). */
 export const MSR_INFO_WRITE: u64 = 1n;
 

@@ -1,11 +1,12 @@
 /** VM exits as AMD-V tells them, put into the terms of cpu/exit.ts. */
 import {
-  ExitCode, IO_INFO_IN, IO_INFO_SIZE_SHIFT, IO_INFO_STRING, MSR_INFO_WRITE,
+  CR_INFO_MOV, CR_INFO_REGISTER, ExitCode, IO_INFO_IN, IO_INFO_SIZE_SHIFT, IO_INFO_STRING, MSR_INFO_WRITE,
 } from '../../machine/vmcb.ts';
 import { EXIT_MASK, Vcpu, cpuOf } from '../cpu.ts';
 import { Exit, IoExit, TaskPriorityExit } from '../exit.ts';
 import { deliverPendingNmi, endNmi, injectNmi, reinjectInterrupted } from './guest.ts';
 import { acceptNmi } from './interrupts.ts';
+import { setHalted, standAtHalt, takeInterrupt } from './share.ts';
 import { noteNmi } from './signal.ts';
 import { vmcbOf } from './vcpu.ts';
 
@@ -27,6 +28,12 @@ function decode(vcpu: Vcpu): Exit {
     case ExitCode.IO: return Exit.IO;
     case ExitCode.MSR: return (vmcb.exitInfo1 & MSR_INFO_WRITE) !== 0n ? Exit.WRMSR : Exit.RDMSR;
     case ExitCode.INVD: return Exit.INVD;
+    case ExitCode.INTR: return takeInterrupt(vcpu);
+    case ExitCode.HLT: return Exit.HALT;
+    case ExitCode.MWAIT: case ExitCode.MWAIT_ARMED: return Exit.MWAIT;
+    case ExitCode.MACHINE_CHECK: return Exit.MACHINE_CHECK;
+    // Not every processor says which register it is; no kernel uses CR8 on one that does not.
+    case ExitCode.CR8_READ: case ExitCode.CR8_WRITE: return (vmcb.exitInfo1 & CR_INFO_MOV) !== 0n ? Exit.TASK_PRIORITY : Exit.UNDEFINED;
     case ExitCode.SHUTDOWN: return Exit.TRIPLE_FAULT;
     case ExitCode.IRET: case ExitCode.VINTR: return Exit.DONE;
     // SVM is visible but not to be had: as where EFER.SVME is clear.
@@ -40,9 +47,10 @@ function decode(vcpu: Vcpu): Exit {
 
 /** What any other exit was for. An event whose delivery it interrupted is delivered again, unless the handler decides otherwise. */
 export function takeExit(vcpu: Vcpu): Exit {
+  reinjectInterrupted(vcpu);
+  standAtHalt(vcpu);
   const exit = decode(vcpu);
   vcpu.exits[u32(exit) & EXIT_MASK]++;
-  reinjectInterrupted(vcpu);
   const code: u32 = wrapU32(vmcbOf(vcpu).exitCode);
   if (exit === Exit.NMI) {
     acceptNmi();
@@ -61,9 +69,14 @@ export function takeSignal(vcpu: Vcpu): Exit {
   return Exit.NMI;
 }
 
-/** Hands an NMI that was for the guest to it. */
+/** Hands an NMI that was for the guest to it; on a shared processor, to the holder. */
 export function passNmi(vcpu: Vcpu): void {
-  injectNmi(vcpu);
+  const holder = cpuOf(vcpu).holder;
+  if (holder === null) injectNmi(vcpu);
+  else {
+    setHalted(holder, false);
+    injectNmi(holder);
+  }
 }
 
 /** What a panic says of an entry failure. */
@@ -86,8 +99,10 @@ export function touchedAddress(vcpu: Vcpu): GuestPhysical {
 }
 
 /** What a TASK_PRIORITY exit is. */
-export function readTaskPriorityExit(_vcpu: Vcpu, out: TaskPriorityExit): void {
-  out.isWrite = false;
+export function readTaskPriorityExit(vcpu: Vcpu, out: TaskPriorityExit): void {
+  const vmcb = vmcbOf(vcpu);
+  out.register = wrapU32(vmcb.exitInfo1 & CR_INFO_REGISTER);
+  out.isWrite = wrapU32(vmcb.exitCode) === ExitCode.CR8_WRITE;
 }
 
 /** What an IO exit is. */

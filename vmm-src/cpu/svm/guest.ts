@@ -64,7 +64,12 @@ export function skipInstruction(vcpu: Vcpu, length: u64): void {
 
 /** Bytes of an instruction that has only one encoding, without prefixes. */
 function lengthOf(code: u64): u64 {
-  return code === u64(ExitCode.VMMCALL) ? 3n : 2n;
+  switch (wrapU32(code)) {
+    case ExitCode.HLT: return 1n;
+    case ExitCode.VMMCALL: case ExitCode.MWAIT: case ExitCode.MWAIT_ARMED: return 3n;
+    case ExitCode.CR8_READ: case ExitCode.CR8_WRITE: return 4n;
+    default: return 2n;
+  }
 }
 
 /** The instruction that exited is done. Not every processor says where the next one is. */
@@ -98,7 +103,7 @@ export function reinjectInterrupted(vcpu: Vcpu): void {
 }
 
 /** Exits as soon as the guest takes interrupts. */
-function openInterruptWindow(vmcb: Vmcb): void {
+export function openInterruptWindow(vmcb: Vmcb): void {
   vmcb.interruptControl |= VIRTUAL_INTERRUPT;
   vmcb.intercept1 |= INTERCEPT_VINTR;
 }

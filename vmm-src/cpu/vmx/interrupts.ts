@@ -5,7 +5,7 @@ import { acceptInterrupts } from '../../machine/intrinsics.ts';
 export const NMI_STACK: u64 = 1n;
 export const MACHINE_CHECK_STACK: u64 = 2n;
 
-/** Whatever is pending goes through the VMM's own IDT. */
+/** The interrupt of highest priority that is pending goes through the VMM's own IDT. */
 export function acceptPending(): void {
   acceptInterrupts();
 }

@@ -24,6 +24,9 @@ import { controls } from './capability.ts';
 const MISC_TIMER_RATE: u64 = 0x1fn;
 const TIMER_MAX: u64 = 0xffffffffn;
 
+/** The preemption timer ends turns, and leaves the local APIC's to the holder. */
+export const HAS_TURN_TIMER: boolean = true;
+
 const TENANT_PIN: u32 = PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER;
 const TENANT_PROCESSOR: u32 = PROCESSOR_HLT | PROCESSOR_MWAIT | PROCESSOR_CR8_LOAD | PROCESSOR_CR8_STORE;
 const GIVES_UP: u32 = PROCESSOR_HLT | PROCESSOR_MWAIT;
@@ -104,6 +107,11 @@ export function setInterruptWindow(_vcpu: Vcpu, on: boolean): void {
 export function setTurnTimer(_vcpu: Vcpu, ticks: u64): void {
   const count = ticks >> (readMsr(IA32_VMX_MISC) & MISC_TIMER_RATE);
   vmwrite(Vmcs.PREEMPTION_TIMER, count > TIMER_MAX ? TIMER_MAX : count);
+}
+
+/** Whether the tenant must not be entered, since nothing would end its turn: here its timer always does. */
+export function blocksTurns(): boolean {
+  return false;
 }
 
 /** Whether the holder has halted: an interrupt wakes it, without an exit. */
