@@ -1,6 +1,6 @@
 /**
- * Random programs say the same in Node and in C, whoever compiles the C. `make fuzz-compiler N=50000` tries that many;
- * FUZZ_SEED repeats a run. A failing program is made small before it is shown.
+ * Random programs say the same in Node and in C, whoever compiles the C. `make fuzz-compiler N=50000` tries that many,
+ * others each time; FUZZ_SEED chooses. A failing program is made small before it is shown.
  */
 import fs from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -9,7 +9,8 @@ import { BATCH, batchOf, choicesOf, difference, smallest } from "./differential.
 const PROGRAMS = 1000;
 /** Choices to a program, half of what `make fuzz-compiler` allows: these run each time. */
 const LONGEST = 150;
-const SEED = Number(process.env.FUZZ_SEED ?? Date.now() & 0x7fffffff);
+/** The same each time, so that a test that fails has something to do with a change; new programs are the fuzzer's. */
+const SEED = Number(process.env.FUZZ_SEED ?? 5000);
 const SEEDS = "test/compiler/fixtures/programs";
 const minutes = 60_000;
 
