@@ -31,9 +31,9 @@ export function moduleOf(list: number[], id: string): string {
   return new Program(new Choices(list), id).toString();
 }
 
-/** The choices that a seed stands for: those of `count` programs, each of so many at most. */
+/** The choices that a seed stands for: those of `count` programs, each of so many at most, and of a fifth of that at least. */
 export function choicesOf(seed: number, count: number, longest = LONGEST): number[][] {
-  return fc.sample(choices(60, longest), { numRuns: count, seed });
+  return fc.sample(choices(longest / 5, longest), { numRuns: count, seed });
 }
 
 export function batchOf(lists: number[][]): Batch {
