@@ -34,14 +34,15 @@ describe.each(machines)("start and vanish in $name, CPUs: $cpus", ({ target, cpu
   });
   afterAll(() => machine?.stop());
 
-  // A CPU that is alone has QEMU's ticks for itself.
-  test.runIf(target.countsInstructions || count === 1)("capture every CPU within 1,000 ticks and release it within 450", async () => {
+  // A CPU that is alone has QEMU's ticks for itself; and in Bochs pays a tick for each instruction, beside another one less.
+  const releaseTicks = count === 1 ? 450 : 400;
+  test.runIf(target.countsInstructions || count === 1)(`capture every CPU within 1,000 ticks and release it within ${releaseTicks}`, async () => {
     const started = JSON.parse(await ok("understudy start --json")) as { cpus: { capture_ticks: number }[] };
     expect(started.cpus).toHaveLength(count);
     for (const { capture_ticks } of started.cpus) expect(capture_ticks).toBeLessThanOrEqual(1000);
     const vanished = JSON.parse(await ok("understudy vanish --json")) as { cpus: { release_ticks: number }[] };
     expect(vanished.cpus).toHaveLength(count);
-    for (const { release_ticks } of vanished.cpus) expect(release_ticks).toBeLessThanOrEqual(450);
+    for (const { release_ticks } of vanished.cpus) expect(release_ticks).toBeLessThanOrEqual(releaseTicks);
   });
 
   test("leave the kernel healthy a hundred times in a row, with load on every CPU", async () => {
