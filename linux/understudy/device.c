@@ -65,7 +65,7 @@ static int run_modprobe(const char *name)
 /* Where a module can lie: ours, an initramfs's, the kernel's own tree. */
 static const char *const plain_places[] = { "/lib/understudy", "/mods" };
 static const char *const kernel_places[] = {	/* below /lib/modules/RELEASE */
-	"updates/dkms", "updates", "extra", "kernel/drivers/dax", "kernel/drivers/dax/hmem", "kernel/arch/x86/kernel",
+	"updates/dkms", "updates", "extra", "kernel/arch/x86/kernel",
 };
 
 static int insert_from(const char *directory, const char *name)

@@ -262,9 +262,7 @@ function runAlone(cpu: Cpu, tenant: Vcpu, now: u64): Vcpu {
   }
   setHalted(tenant, tenant.idle !== Idle.NONE);
   if (tenant.idle === Idle.NONE) enterTenant(cpu, tenant, now, false);
-  else {
-    armTurn(tenant, now, tenantDeadline(cpu, tenant));
-  }
+  else armTurn(tenant, now, tenantDeadline(cpu, tenant));
   return tenant;
 }
 
