@@ -53,9 +53,9 @@ function aptConfig(): string {
   return join(aptDir, "apt.conf");
 }
 
-/** Runs one of apt's commands with our configuration. */
+/** Runs one of apt's commands with our configuration, after those of other processes in this tree: apt itself does not wait. */
 export function apt(command: string, args: string[], cwd = aptDir): string {
-  return runText(command, args, { cwd, env: { APT_CONFIG: join(aptDir, "apt.conf") } });
+  return runText("flock", [join(aptDir, "lock"), command, ...args], { cwd, env: { APT_CONFIG: join(aptDir, "apt.conf") } });
 }
 
 let updated = false;
@@ -131,7 +131,7 @@ export function dependencies({ dir }: DebianPackage): string[] {
  */
 export function unpackTree(suite: string, names: string[], target: string): void {
   updateLists();
-  const archives = join(target + ".debs");
+  const archives = `${target}.debs-${process.pid}`;
   mkdirSync(join(archives, "partial"), { recursive: true });
   console.log(`Debian: fetching ${names.join(", ")} from ${suite} with dependencies`);
   apt("apt-get", ["-q", "-y", "-t", suite, "--no-install-recommends", "--download-only", "-o", `Dir::Cache::archives=${archives}`, "install", ...names]);
