@@ -13,6 +13,8 @@ export interface IntType {
   /** A newtype: only a check, the plain integer in the output. */
   readonly domain?: string;
   readonly enum?: EnumDecl;
+  /** Expected by a conversion, which takes any other type as well. */
+  readonly weak?: true;
 }
 export interface BoolType { readonly kind: "bool" }
 export interface StringType { readonly kind: "string" }

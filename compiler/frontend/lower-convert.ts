@@ -21,7 +21,7 @@ export const CONVERSIONS: Record<string, { type: IntType; wraps: boolean }> = Ob
 
 export function lowerConversion(scope: Scope, node: ts.CallExpression, type: IntType, wraps: boolean): Expr {
   const argument = node.arguments[0]!;
-  const value = lowerExpression(scope, argument, type);
+  const value = lowerExpression(scope, argument, { ...type, weak: true });
   const from = value.type;
   if (from.kind === "bool") {
     if (value.kind === "const") return { ...value, type };

@@ -114,7 +114,7 @@ function lowerConditional(scope: Scope, node: ts.ConditionalExpression, expected
 function commonType(scope: Scope, node: ts.ConditionalExpression, yes: Expr, no: Expr, expected: Type | undefined): Type {
   if (yes.type.kind === "literal" && no.type.kind === "literal") {
     if (expected?.kind !== "int") throw refuse.untypedChoice(scope.front.loc(node));
-    return expected;
+    return { ...expected, weak: undefined };
   }
   if (yes.kind === "null" && no.kind === "null" && expected?.kind === "ref") return expected;
   if (yes.kind === "null" && no.kind === "null") throw refuse.untypedChoice(scope.front.loc(node));

@@ -178,10 +178,12 @@ function shift(scope: Scope, op: ShiftOp, left: Expr, right: Expr, leftNode: ts.
   return ordered(scope, [left, maskedCount(right, type.bits)], ([a, b]) => ({ kind: "shift", type: plain(type), op, left: a!, right: b! }));
 }
 
-/** The type of a constant that is shifted by a variable count: what is expected, else the count's own. */
+/** The type of a constant that is shifted by a variable count: what is expected, but by a conversion; the count's own; what a conversion is to. */
 function shiftedType(scope: Scope, { js }: LiteralType, count: Expr, expected: Type | undefined, node: ts.Node): IntType {
-  if (expected?.kind === "int" && (expected.bits === 64) === (js === "bigint")) return plain(expected); // wrapU16(1n << x) expects no u16 of the shift
+  const fitting = expected?.kind === "int" && (expected.bits === 64) === (js === "bigint") ? expected : null; // wrapU16(1n << x) expects no u16 of the shift
+  if (fitting && !fitting.weak) return plain(fitting);
   if (count.type.kind === "int" && count.type.bits >= 32) return plain(count.type);
+  if (fitting) return plain(fitting);
   throw refuse.untypedChoice(scope.front.loc(node));
 }
 
