@@ -72,6 +72,11 @@ export class LocalApic implements Apic {
     return Array.from({ length: 256 }, (_, vector) => vector).filter((vector) => this.bit(IRR, vector) || this.bit(ISR, vector));
   }
 
+  /** Those in service. */
+  inService(): number[] {
+    return this.pending().filter((vector) => this.bit(ISR, vector));
+  }
+
   private registerOf(index: number): number {
     const register = (index - 0x800) << 4;
     if (register === DFR || register === ICR_HIGH) throw new Error(`#GP: x2APIC has no MSR 0x${index.toString(16)}`);

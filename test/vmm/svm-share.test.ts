@@ -66,6 +66,17 @@ describe("a share of a processor on AMD-V", () => {
     expect(apic().pending()).toEqual([]);
   });
 
+  test("gives them as virtual ones, which QEMU delivers once; one that an exit was before comes next, and before any other", () => {
+    interrupt(0x41);
+    expect([vmm.read(0, "EVENT"), (vmm.read(0, "INTERRUPT_CONTROL") >> 32n) & 0xffn]).toEqual([0n, 0x41n]);
+    // Not taken: another real interrupt was there when the guest was entered.
+    vmm.write(0, "INTERRUPT_CONTROL", vmm.read(0, "INTERRUPT_CONTROL") | 0x100n);
+    interrupt(0x51);
+    expect([vmm.injected[0], vmm.read(0, "INTERRUPT_CONTROL") & 0x100n, apic().inService()]).toEqual([external(0x41), 0n, [0x41]]);
+    vmm.exitByCode(0, INTR);
+    expect([vmm.injected[0], apic().inService()]).toEqual([external(0x51), [0x41, 0x51]]);
+  });
+
   test("is ended by the timer though another interrupt was there first, which comes next", () => {
     apic().request(0x41);
     interrupt(TURN_VECTOR);

@@ -88,6 +88,10 @@ export class SvmVmm extends Vmm {
     return (this.machine as SvmMachine).of(this.machine.processors[cpu]!);
   }
 
+  override enterUserMode(cpu: number): void {
+    this.write(cpu, "CPL", 3n);
+  }
+
   override portExits(instance: number, port: number): boolean {
     return this.bit(this.call.ioPermissionsOf!(instance), port);
   }
@@ -148,10 +152,20 @@ export class SvmVmm extends Vmm {
     const problems = vmrunProblems(processor, (field) => this.read(index, field), (this.vcpu(index).direct & 2) === 0);
     if (problems.length > 0) throw new Error(`VMRUN fails: ${problems.join("; ")}`);
     const event = this.read(index, "EVENT");
-    this.injected[index] = event & 0x8000_0000n ? event : null;
+    this.injected[index] = event & 0x8000_0000n ? event : this.takeVirtualInterrupt(index);
     this.write(index, "EVENT", 0n);
     if (this.read(index, "TLB_CONTROL") !== 0n) this.svm(index).flushes++;
     this.svm(index).gif = true;
+  }
+
+  /** The virtual interrupt that a guest takes first of all, if it takes one and that does not exit (15.21.4). */
+  private takeVirtualInterrupt(index: number): bigint | null {
+    const control = this.read(index, "INTERRUPT_CONTROL");
+    const [pending, ignoresPriority, window] = [0x100n, 0x10_0000n, 0x10n];
+    if ((control & pending) === 0n || (control & ignoresPriority) === 0n || (this.read(index, "INTERCEPT1") & window) !== 0n) return null;
+    if ((this.read(index, "GUEST_RFLAGS") & 0x200n) === 0n || (this.read(index, "SHADOW") & 1n) !== 0n) return null;
+    this.write(index, "INTERRUPT_CONTROL", control & ~pending);
+    return 0x8000_0000n | ((control >> 32n) & 0xffn);
   }
 
   protected override leftBy(processor: Processor, how: Gone): void {

@@ -167,6 +167,12 @@ export class Vmm {
   read(cpu: number, field: string): bigint { return this.machine.processors[cpu]!.field(this.fields[field]!); }
   write(cpu: number, field: string, value: bigint): void { this.machine.processors[cpu]!.vmcs!.fields.set(this.fields[field]!, value); }
 
+  /** What runs on a processor is a user program. */
+  enterUserMode(cpu: number): void {
+    this.write(cpu, "GUEST_SS_ACCESS_RIGHTS", 0xc0f3n);
+    this.write(cpu, "GUEST_CS_ACCESS_RIGHTS", 0xa0fbn);
+  }
+
   /** Whether an instance's access to a port exits. */
   portExits(instance: number, port: number): boolean {
     return this.bit(this.call.ioBitmap!(instance, port >> 15), port & 0x7fff);

@@ -100,8 +100,12 @@ export const INTERCEPT_MWAIT: u32 = 0x1800;
 export const TLB_CONTROL_FLUSH_ALL: u32 = 1;
 export const NESTED_PAGING: u64 = 1n;
 
-/** interruptControl (offset 060h): a virtual interrupt is pending, of the highest priority. */
+/** interruptControl (offset 060h): a virtual interrupt is pending, of the highest priority; the processor that takes it clears the first of these bits. */
 export const VIRTUAL_INTERRUPT: u64 = 0x1f0100n;
+export const VIRTUAL_INTERRUPT_PENDING: u64 = 0x100n;
+/** Its vector. */
+export const VIRTUAL_VECTOR: u64 = 0xff00000000n;
+export const VIRTUAL_VECTOR_SHIFT: u64 = 32n;
 /** The guest's interrupt flag masks virtual interrupts only, that of the VMM the real ones (15.21.1). */
 export const INTERRUPT_MASKING: u64 = 0x1000000n;
 export const INTERRUPT_SHADOW: u64 = 1n;

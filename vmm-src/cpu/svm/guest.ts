@@ -6,7 +6,7 @@ import { RSP, Vcpu } from '../cpu.ts';
 import { CR0_PE, DR6_BS, RFLAGS_TF, VECTOR_DB, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
 import {
   ATTRIBUTES_LONG, EVENT_CODE_VALID, EVENT_EXCEPTION, EVENT_NMI, EVENT_TYPE, EVENT_VALID, ExitCode, INTERCEPT_IRET, INTERCEPT_VINTR,
-  INTERRUPT_SHADOW, TLB_CONTROL_FLUSH_ALL, VIRTUAL_INTERRUPT, Vmcb,
+  INTERRUPT_SHADOW, TLB_CONTROL_FLUSH_ALL, VIRTUAL_INTERRUPT, VIRTUAL_INTERRUPT_PENDING, VIRTUAL_VECTOR, VIRTUAL_VECTOR_SHIFT, Vmcb,
 } from '../../machine/vmcb.ts';
 import { vmcbOf } from './vcpu.ts';
 
@@ -96,16 +96,36 @@ export function interruptedDelivery(vcpu: Vcpu): boolean {
   return (vmcbOf(vcpu).exitInterruption & EVENT_VALID) !== 0n;
 }
 
-/** An event whose delivery this exit interrupted is delivered again at the next entry (APM Vol. 2, 15.7.2). */
+/** The interrupt that the guest was to take first of all, as an event to inject, if this exit came before that; 0 if there is none. */
+function takeBack(vmcb: Vmcb): u64 {
+  const isWindow = (vmcb.intercept1 & INTERCEPT_VINTR) !== 0;
+  if (isWindow || (vmcb.interruptControl & VIRTUAL_INTERRUPT_PENDING) === 0n) return 0n;
+  vmcb.interruptControl &= ~VIRTUAL_INTERRUPT;
+  return EVENT_VALID | ((vmcb.interruptControl & VIRTUAL_VECTOR) >> VIRTUAL_VECTOR_SHIFT);
+}
+
+/** An event whose delivery this exit interrupted, or prevented, is delivered at the next entry (APM Vol. 2, 15.7.2). */
 export function reinjectInterrupted(vcpu: Vcpu): void {
   const vmcb = vmcbOf(vcpu);
-  vmcb.eventInjection = (vmcb.exitInterruption & EVENT_VALID) !== 0n ? vmcb.exitInterruption : 0n;
+  const waiting = takeBack(vmcb);
+  vmcb.eventInjection = (vmcb.exitInterruption & EVENT_VALID) !== 0n ? vmcb.exitInterruption : waiting;
 }
 
 /** Exits as soon as the guest takes interrupts. */
 export function openInterruptWindow(vmcb: Vmcb): void {
   vmcb.interruptControl |= VIRTUAL_INTERRUPT;
   vmcb.intercept1 |= INTERCEPT_VINTR;
+}
+
+function closeInterruptWindow(vmcb: Vmcb): void {
+  if ((vmcb.intercept1 & INTERCEPT_VINTR) === 0) return;
+  vmcb.interruptControl &= ~VIRTUAL_INTERRUPT;
+  vmcb.intercept1 &= ~INTERCEPT_VINTR;
+}
+
+/** Closes the window unless an NMI waits for it. */
+export function withdrawInterruptWindow(vcpu: Vcpu): void {
+  if (vcpu.nmiPending === 0) closeInterruptWindow(vmcbOf(vcpu));
 }
 
 /**
@@ -134,9 +154,7 @@ export function endNmi(vcpu: Vcpu): void {
 
 /** The guest takes interrupts now. */
 export function deliverPendingNmi(vcpu: Vcpu): void {
-  const vmcb = vmcbOf(vcpu);
-  vmcb.interruptControl &= ~VIRTUAL_INTERRUPT;
-  vmcb.intercept1 &= ~INTERCEPT_VINTR;
+  closeInterruptWindow(vmcbOf(vcpu));
   if (vcpu.nmiPending === 0) return;
   vcpu.nmiPending = 0;
   injectNmi(vcpu);

@@ -16,13 +16,13 @@ import { APIC_DIVIDE, APIC_EOI, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LVT
 import { RFLAGS_IF, VECTOR_MC } from '../../machine/registers.ts';
 import {
   EVENT_EXCEPTION, EVENT_VALID, INTERCEPT_CR8, INTERCEPT_HLT, INTERCEPT_INTR, INTERCEPT_IRET, INTERCEPT_MWAIT, INTERCEPT_VINTR,
-  INTERRUPT_MASKING, INTERRUPT_SHADOW, VIRTUAL_INTERRUPT,
+  INTERRUPT_MASKING, INTERRUPT_SHADOW, VIRTUAL_INTERRUPT, VIRTUAL_VECTOR, VIRTUAL_VECTOR_SHIFT,
 } from '../../machine/vmcb.ts';
 import { Vcpu, cpuOf } from '../cpu.ts';
 import { Exit } from '../exit.ts';
 import { acceptInterrupts, clgi, stgi } from '../../machine/intrinsics.ts';
 import { countsOf, keepInService, readApic, writeApic } from '../local-apic.ts';
-import { injectNmi, openInterruptWindow } from './guest.ts';
+import { injectNmi, openInterruptWindow, withdrawInterruptWindow } from './guest.ts';
 import { vmcbOf } from './vcpu.ts';
 
 /** The local APIC's timer is the holder's, and serves the VMM while the processor is shared. */
@@ -128,19 +128,22 @@ export function takesInterrupt(vcpu: Vcpu): boolean {
   return hasInterruptsOn(vcpu) && (vmcb.interruptShadow & INTERRUPT_SHADOW) === 0n && (vmcb.eventInjection & EVENT_VALID) === 0n;
 }
 
-/** The next entry delivers an interrupt. */
+/**
+ * The next entry delivers an interrupt to a guest that takes it: as a virtual one,
+ * since QEMU (TCG, 10.0) may deliver one that VMRUN injects a second time, whatever
+ * the interrupt flag is then. Where the window is an NMI's it must be VMRUN's.
+ */
 export function injectInterrupt(vcpu: Vcpu, vector: u32): void {
-  vmcbOf(vcpu).eventInjection = EVENT_VALID | u64(vector);
+  const vmcb = vmcbOf(vcpu);
+  withdrawInterruptWindow(vcpu);
+  if ((vmcb.intercept1 & INTERCEPT_VINTR) !== 0) vmcb.eventInjection = EVENT_VALID | u64(vector);
+  else vmcb.interruptControl = (vmcb.interruptControl & ~VIRTUAL_VECTOR) | VIRTUAL_INTERRUPT | (u64(vector) << VIRTUAL_VECTOR_SHIFT);
 }
 
 /** Whether the tenant exits as soon as it takes interrupts; one that waits for that with an NMI goes on to. */
 export function setInterruptWindow(vcpu: Vcpu, on: boolean): void {
-  const vmcb = vmcbOf(vcpu);
-  if (on) openInterruptWindow(vmcb);
-  else if (vcpu.nmiPending === 0) {
-    vmcb.interruptControl &= ~VIRTUAL_INTERRUPT;
-    vmcb.intercept1 &= ~INTERCEPT_VINTR;
-  }
+  if (on) openInterruptWindow(vmcbOf(vcpu));
+  else withdrawInterruptWindow(vcpu);
 }
 
 /** An NMI that waits behind another one's handler is delivered with that one's IRET (guest.ts). */
@@ -202,11 +205,13 @@ export function standAtHalt(vcpu: Vcpu): void {
 
 /**
  * A real interrupt has made a guest of a shared processor exit: the turn's timer, or
- * one of the holder's, which the tenant leaves pending. The timer may come before
- * another one that was there first.
+ * one of the holder's, which the tenant leaves pending, as does a holder that has
+ * not yet been delivered the one before. The timer may come before another one that
+ * was there first.
  */
 export function takeInterrupt(vcpu: Vcpu): Exit {
-  if (cpuOf(vcpu).holder !== vcpu) return takeTurnTimer() ? Exit.TIMER : Exit.INTERRUPT;
+  const waits = (vmcbOf(vcpu).eventInjection & EVENT_VALID) !== 0n;
+  if (cpuOf(vcpu).holder !== vcpu || waits) return takeTurnTimer() ? Exit.TIMER : Exit.INTERRUPT;
   const vector = acceptOne();
   if (vector === TURN_VECTOR || vector === NO_VECTOR) return Exit.TIMER;
   setHalted(vcpu, false);
