@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { Msrs } from "../../compiler/emit-js/hardware.ts";
+import { backEnds } from "./back-ends.ts";
 import { KERNEL_RIP, RAX, RBX, RCX, RDX, RSI, Reason, Vmm } from "./vmm.ts";
 
 const GP = 0x80000b0dn;
@@ -11,41 +12,107 @@ const processor = vmm.machine.processors[0]!;
 const initial = new Map(processor.vmcs!.fields);
 let firstEvent = 0n;
 
+function setRegisters(own: Vmm): void {
+  for (let register = 0; register < 16; register++) own.setRegister(0, register, BigInt(register) * 0x1111_1111_1111_1111n);
+}
+
 beforeEach(() => {
   processor.vmcs!.fields = new Map(initial);
   processor.xcr0 = 7n;
-  for (let register = 0; register < 16; register++) vmm.setRegister(0, register, BigInt(register) * 0x1111_1111_1111_1111n);
+  setRegisters(vmm);
   firstEvent = vmm.call.nextSequence!();
 });
 
 const newEvents = (): unknown[] => vmm.events(firstEvent).map(({ type, a, b }) => [type, a, b]);
-const registers = (): bigint[] => [RAX, RBX, RCX, RDX].map((register) => vmm.register(0, register));
+const cpuidOf = (own: Vmm, leaf: number, subleaf = 0): bigint[] => {
+  own.setRegister(0, RAX, 0xffff_ffff_0000_0000n | BigInt(leaf));
+  own.setRegister(0, RCX, 0xffff_ffff_0000_0000n | BigInt(subleaf));
+  own.exit(0, Reason.CPUID, { length: 2 });
+  return [RAX, RBX, RCX, RDX].map((register) => own.register(0, register));
+};
 /** RIP has moved by the instruction's length, or not at all. */
 const moved = (): bigint => vmm.read(0, "GUEST_RIP") - KERNEL_RIP;
 
+describe.each(backEnds)("on %s", (_name, Kind) => {
+  const vmm = Kind.captured();
+  const moved = (): bigint => vmm.read(0, "GUEST_RIP") - KERNEL_RIP;
+  beforeEach(() => {
+    vmm.write(0, "GUEST_RIP", KERNEL_RIP);
+    setRegisters(vmm);
+  });
+
+  describe("CPUID", () => {
+    const cpuid = (leaf: number, subleaf?: number): bigint[] => cpuidOf(vmm, leaf, subleaf);
+
+    test("answers as the machine does, in 32 bits, and goes on behind it", () => {
+      vmm.machine.cpuid.set("4:2", [0x1c004143, 0x3c0003f, 0xfff, 0xffffffff]);
+      expect(cpuid(4, 2)).toEqual([0x1c004143n, 0x3c0003fn, 0xfffn, 0xffffffffn]);
+      expect(moved()).toBe(2n);
+      expect(vmm.register(0, RSI)).toBe(BigInt(RSI) * 0x1111_1111_1111_1111n);
+    });
+
+    test("says who is there, and that it is the second leaf's to say more", () => {
+      const [eax, ...name] = cpuid(0x40000000);
+      expect(eax).toBe(0x40000001n);
+      expect(Buffer.from(Uint32Array.from(name.map(Number)).buffer).toString("latin1")).toBe("Understudy  ");
+      expect(cpuid(0x40000001)).toEqual([1n, 1n, 0n, 0n]);
+      vmm.machine.cpuid.set("1073741826", [7, 8, 9, 10]); // 0x40000002
+      expect(cpuid(0x40000002)).toEqual([7n, 8n, 9n, 10n]);
+    });
+
+    test("is counted", () => {
+      const count = (): bigint => vmm.machine.memory.read(vmm.vcpu(0).exits + 8n * 10n, 8);
+      const before = count();
+      cpuid(0);
+      cpuid(0);
+      expect(count() - before).toBe(2n);
+    });
+  });
+
+  test("INVD writes the caches back first", () => {
+    const before = vmm.machine.cacheWritebacks;
+    vmm.exit(0, Reason.INVD, { length: 2 });
+    expect([vmm.machine.cacheWritebacks - before, moved(), vmm.injected[0]]).toEqual([1, 2n, null]);
+  });
+
+  describe("I/O of the instance that holds the devices", () => {
+    const io = (port: number, size: number, direction: "in" | "out", string = false): void =>
+      vmm.exit(0, Reason.IO, { qualification: BigInt((port << 16) | (size - 1) | (direction === "in" ? 8 : 0) | (string ? 0x10 : 0)), length: 1 });
+    const BEFORE = 0x1122_3344_5566_7788n;
+
+    test.each([[1, 0x1122_3344_5566_7700n | 0xa5n], [2, 0x1122_3344_5566_a5a5n], [4, 0xa5a5_a5a5n]])("reads the real device, %i bytes", (size, after) => {
+      vmm.machine.ports.set(0x604, { in: () => 0xa5a5a5a5 });
+      vmm.setRegister(0, RAX, BEFORE);
+      io(0x604, size, "in");
+      expect([vmm.register(0, RAX), moved()]).toEqual([after, 1n]);
+    });
+
+    test.each([[1, 0x88], [2, 0x7788], [4, 0x55667788]])("writes the real device, %i bytes", (size, value) => {
+      vmm.machine.portWrites.length = 0;
+      vmm.setRegister(0, RAX, BEFORE);
+      io(0x604, size, "out");
+      expect([vmm.machine.portWrites, moved()]).toEqual([[{ port: 0x604, size, value }], 1n]);
+    });
+
+    test("puts the node to sleep and resets it while nobody else runs", () => {
+      vmm.machine.portWrites.length = 0;
+      for (const [port, size, value] of [[0x604, 2, 0x3c01n], [0xcf9, 1, 6n], [0x64, 1, 0xfen]] as const) {
+        vmm.setRegister(0, RAX, value);
+        io(port, size, "out");
+      }
+      expect(vmm.machine.portWrites.map(({ port }) => port)).toEqual([0x604, 0xcf9, 0x64]);
+      expect(vmm.instance(1).state).toBe(1);
+    });
+
+    test("by string instructions on a trapped port faults", () => {
+      io(0x604, 1, "out", true);
+      expect([vmm.injected[0], moved()]).toEqual([GP, 0n]);
+    });
+  });
+});
+
 describe("CPUID", () => {
-  const cpuid = (leaf: number, subleaf = 0): bigint[] => {
-    vmm.setRegister(0, RAX, 0xffff_ffff_0000_0000n | BigInt(leaf));
-    vmm.setRegister(0, RCX, 0xffff_ffff_0000_0000n | BigInt(subleaf));
-    vmm.exit(0, Reason.CPUID, { length: 2 });
-    return registers();
-  };
-
-  test("answers as the machine does, in 32 bits, and goes on behind it", () => {
-    vmm.machine.cpuid.set("4:2", [0x1c004143, 0x3c0003f, 0xfff, 0xffffffff]);
-    expect(cpuid(4, 2)).toEqual([0x1c004143n, 0x3c0003fn, 0xfffn, 0xffffffffn]);
-    expect(moved()).toBe(2n);
-    expect(vmm.register(0, RSI)).toBe(BigInt(RSI) * 0x1111_1111_1111_1111n);
-  });
-
-  test("says who is there, and that it is the second leaf's to say more", () => {
-    const [eax, ...name] = cpuid(0x40000000);
-    expect(eax).toBe(0x40000001n);
-    expect(Buffer.from(Uint32Array.from(name.map(Number)).buffer).toString("latin1")).toBe("Understudy  ");
-    expect(cpuid(0x40000001)).toEqual([1n, 1n, 0n, 0n]);
-    vmm.machine.cpuid.set("1073741826", [7, 8, 9, 10]); // 0x40000002
-    expect(cpuid(0x40000002)).toEqual([7n, 8n, 9n, 10n]);
-  });
+  const cpuid = (leaf: number): bigint[] => cpuidOf(vmm, leaf);
 
   test("never has a hypervisor bit that the machine has not, and hides neither VMX nor anything else of leaf 1", () => {
     const [eax, , ecx, edx] = cpuid(1);
@@ -73,13 +140,6 @@ describe("CPUID", () => {
     expect(vmm.injected[0]).toBe(0x80000030n);
   });
 
-  test("is counted", () => {
-    const count = (): bigint => vmm.machine.memory.read(vmm.vcpu(0).exits + 8n * 10n, 8);
-    const before = count();
-    cpuid(0);
-    cpuid(0);
-    expect(count() - before).toBe(2n);
-  });
 });
 
 describe("XSETBV", () => {
@@ -228,12 +288,6 @@ describe("MSRs", () => {
 });
 
 describe("instructions that a captured kernel has no use for", () => {
-  test("INVD writes the caches back first", () => {
-    const before = vmm.machine.cacheWritebacks;
-    vmm.exit(0, Reason.INVD, { length: 2 });
-    expect([vmm.machine.cacheWritebacks - before, moved(), vmm.injected[0]]).toEqual([1, 2n, null]);
-  });
-
   test("VMXON faults as where firmware has locked VMX off", () => {
     vmm.exit(0, Reason.VMXON);
     expect([vmm.injected[0], moved()]).toEqual([GP, 0n]);
@@ -280,41 +334,6 @@ describe("an NMI that arrives in the VMM", () => {
     vmm.write(0, "GUEST_RFLAGS", flags);
     vmm.exit(0, Reason.MONITOR_TRAP_FLAG, { length: 0 });
     expect([vmm.injected[0], vmm.vcpu(0).nmiPending]).toEqual([0x80000202n, 0]);
-  });
-});
-
-describe("I/O of the instance that holds the devices", () => {
-  const io = (port: number, size: number, direction: "in" | "out", string = false): void =>
-    vmm.exit(0, Reason.IO, { qualification: BigInt((port << 16) | (size - 1) | (direction === "in" ? 8 : 0) | (string ? 0x10 : 0)), length: 1 });
-  const BEFORE = 0x1122_3344_5566_7788n;
-
-  test.each([[1, 0x1122_3344_5566_7700n | 0xa5n], [2, 0x1122_3344_5566_a5a5n], [4, 0xa5a5_a5a5n]])("reads the real device, %i bytes", (size, after) => {
-    vmm.machine.ports.set(0x604, { in: () => 0xa5a5a5a5 });
-    vmm.setRegister(0, RAX, BEFORE);
-    io(0x604, size, "in");
-    expect([vmm.register(0, RAX), moved()]).toEqual([after, 1n]);
-  });
-
-  test.each([[1, 0x88], [2, 0x7788], [4, 0x55667788]])("writes the real device, %i bytes", (size, value) => {
-    vmm.machine.portWrites.length = 0;
-    vmm.setRegister(0, RAX, BEFORE);
-    io(0x604, size, "out");
-    expect([vmm.machine.portWrites, moved()]).toEqual([[{ port: 0x604, size, value }], 1n]);
-  });
-
-  test("puts the node to sleep and resets it while nobody else runs", () => {
-    vmm.machine.portWrites.length = 0;
-    for (const [port, size, value] of [[0x604, 2, 0x3c01n], [0xcf9, 1, 6n], [0x64, 1, 0xfen]] as const) {
-      vmm.setRegister(0, RAX, value);
-      io(port, size, "out");
-    }
-    expect(vmm.machine.portWrites.map(({ port }) => port)).toEqual([0x604, 0xcf9, 0x64]);
-    expect(vmm.instance(1).state).toBe(1);
-  });
-
-  test("by string instructions on a trapped port faults", () => {
-    io(0x604, 1, "out", true);
-    expect([vmm.injected[0], moved()]).toEqual([GP, 0n]);
   });
 });
 

@@ -39,8 +39,8 @@ export function boot(vmm: Vmm, changes: Request = {}, cpu = 0): number {
 }
 
 /** A captured machine on which a second instance runs on the processors in `cpuMask`. */
-export function booted(options: VmmOptions = {}, cpuMask = 0b10n): Vmm {
-  return bootBeside(Vmm.captured(options), cpuMask);
+export function booted(options: VmmOptions = {}, cpuMask = 0b10n, Kind = Vmm): Vmm {
+  return bootBeside(Kind.captured(options), cpuMask);
 }
 
 /** The same on a machine that is captured already. */
