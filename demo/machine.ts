@@ -25,6 +25,8 @@ export interface MachineOptions {
   uefi?: boolean;
   /** More of QEMU's arguments, where that is what runs the machine. */
   args?: string[];
+  /** What executes its instructions, where that can be chosen: unless told, an emulation whose clock they are. */
+  accel?: string[];
 }
 
 /** Runs a command that must end well; returns what it said. */

@@ -111,7 +111,7 @@ enum us_error {
 	US_E_FUNCTION = 15,	/* a PCI function can't be granted, or is held */
 	US_E_SLOT = 16,		/* the port above has no slot that the VMM can switch off */
 	US_E_DIRECT = 17,	/* parts of the instance are its own already, or no part would be left trapped */
-	US_E_X2APIC = 18,	/* interrupts are remapped in x2APIC mode, which a kernel without an IOMMU leaves */
+	US_E_X2APIC = 18,	/* interrupts are remapped in x2APIC mode, and a kernel without an IOMMU can't be in xAPIC mode beside that */
 };
 
 #define US_MAX_WEIGHT 100
@@ -178,6 +178,7 @@ enum us_event_type {
 	US_EVENT_HIDDEN = 15,		/* a: bdf, b: id of one that is to leave the machine */
 	US_EVENT_REMOVED = 16,		/* a: bdf, b: id of one that has left it */
 	US_EVENT_DEVIRTUALIZED = 17,	/* a: US_TRAPPED_* bits that are trapped no more */
+	US_EVENT_INTERRUPT_VIOLATION = 18, /* instance: as 14; a: remapping entry | 1 << 32 if its kernel sends it elsewhere; b: bdf */
 };
 enum us_stop_reason { US_STOP_POWEROFF = 1, US_STOP_RESET = 2, US_STOP_KILLED = 3, US_STOP_TRIPLE_FAULT = 4, US_STOP_UNHANDLED = 5 };
 enum us_resource { US_RESOURCE_CPU = 1, US_RESOURCE_MEMORY = 2, US_RESOURCE_FUNCTION = 3, US_RESOURCE_PLATFORM = 4, US_RESOURCE_SHARE = 5 };

@@ -202,7 +202,7 @@ const char *error_text(enum us_error error)
 		[US_E_TABLES] = "the VMM has no page tables left: use a larger or better aligned range",
 		[US_E_COMMAND_LINE] = "the command line is too long",
 		[US_E_FUNCTION] = "a PCI function can't be given: it needs a port above it, all of whose functions are given",
-		[US_E_X2APIC] = "this kernel remaps interrupts in x2APIC mode, which a second one can't: boot this one with nox2apic",
+		[US_E_X2APIC] = "this kernel remaps interrupts in x2APIC mode, which a second one can't, and no other mode can be had: boot this one with nox2apic, or unlock xAPIC mode in firmware",
 		[US_E_DIRECT] = "part of this kernel is trapped no more: understudy vanish, and start again",
 		[US_E_SLOT] = "the port above has no slot that can be switched off",
 	};

@@ -62,6 +62,7 @@ const char *event_name(unsigned type)
 		[US_EVENT_CPU_STARTED] = "cpu-started", [US_EVENT_REVOKED] = "revoked",
 		[US_EVENT_DISCOVERED] = "discovered", [US_EVENT_DMA_VIOLATION] = "dma-violation",
 		[US_EVENT_HIDDEN] = "hidden", [US_EVENT_REMOVED] = "removed", [US_EVENT_DEVIRTUALIZED] = "devirtualized",
+		[US_EVENT_INTERRUPT_VIOLATION] = "interrupt-violation",
 	};
 	const char *name = NAME_OF(names, type);
 
@@ -150,6 +151,10 @@ const char *event_text(const struct us_event *event)
 	case US_EVENT_DMA_VIOLATION:
 		snprintf(text, sizeof(text), "device %s was kept from %s memory at %#llx", function_name(b & 0xffff),
 			 b >> 16 & 1 ? "writing" : "reading", a);
+		break;
+	case US_EVENT_INTERRUPT_VIOLATION:
+		snprintf(text, sizeof(text), "device %s was kept from %s (remapping entry %llu)", function_name(b & 0xffff),
+			 a >> 32 ? "an interrupt to a CPU of another instance" : "an interrupt that is not its own", a & 0xffff);
 		break;
 	case US_EVENT_HIDDEN:
 		snprintf(text, sizeof(text), "device %s (%04llx:%04llx) is to be taken out, and nobody's", function_name((unsigned)a),

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { buildDir } from "../../image/paths.ts";
 import { type Instance, launchHostile, seconds, useSystem } from "../hostile/system.ts";
-import { type QemuMachine, startQemu } from "./qemu.ts";
+import { type QemuMachine, startQemu, withoutCounting } from "./qemu.ts";
 import { type Target, qemu } from "./targets.ts";
 
 const hex = (value: bigint | number) => `0x${value.toString(16)}`;
@@ -36,15 +36,19 @@ interface Unit {
    * nothing where the last level of a table has no entry. What this leaves out, test/vmm/iommu.test.ts shows.
    */
   faithful: boolean;
+  /** What QEMU executes instructions with, if not as elsewhere. */
+  accel?: string[];
 }
 const units: Unit[] = [
   {
     name: "intel-iommu",
-    device: "intel-iommu",
+    // Interrupts are remapped in x2APIC mode, as where there is such hardware.
+    device: "intel-iommu,eim=on",
+    accel: withoutCounting,
     // Global status, root table, fault status and control, invalidation queue, interrupt remapping table; the queue's head and tail.
     registers: [0x1cn, 0x20n, 0x34n, 0x38n, 0x3cn, 0x40n, 0x44n, 0x90n, 0xb8n].map((offset) => 0xfed9_0000n + offset),
     moving: [0x80n, 0x88n].map((offset) => 0xfed9_0000n + offset),
-    refusals: /vtd_iova_to_slpte|vtd_iommu_translate|compression of faults/,
+    refusals: /vtd_iova_to_slpte|vtd_iommu_translate|vtd_irte_get|compression of faults/,
     faithful: true,
   },
   {
@@ -58,7 +62,7 @@ const units: Unit[] = [
   },
 ];
 
-describe.each(units)("devices beneath $name", ({ name, device, registers, moving, refusals, faithful }) => {
+describe.each(units)("devices beneath $name", ({ name, device, registers, moving, refusals, faithful, accel }) => {
   /** A device that the second system is given, one that the first keeps, both told where to write; and a disk whose driver goes on all the while. */
   const given = "01:00.0";
   const kept = faithful ? "02:00.0" : "00:05.0";
@@ -69,7 +73,7 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
     ...(faithful ? ["-device", `${edu},bus=rp1`, "-device", `${edu},bus=rp2`, "-device", "nvme,bus=rp3,drive=disk,serial=DISK"]
       : ["-device", `${edu},addr=5`, "-device", "nvme,addr=6,drive=disk,serial=DISK"]),
   ];
-  const target: Target = { ...qemu, start: (options) => startQemu({ ...options, args }) };
+  const target: Target = { ...qemu, start: (options) => startQemu({ ...options, args, ...(accel && { accel }) }) };
   beforeAll(() => {
     mkdirSync(join(buildDir, "machines"), { recursive: true });
     writeFileSync(disk, Buffer.concat([Buffer.from(label), Buffer.alloc((1 << 20) - label.length)]));
@@ -165,6 +169,34 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
       await isKeptFrom(2, given, memory[1]);
       await isKeptFrom(2, given, region + 0x2000n);
     }
+    await expectUnharmed([1, 2]);
+  }, 300 * seconds);
+
+  test.runIf(faithful)("interrupt only processors of the instance that holds them", async () => {
+    const [bdf, bar] = [numberOf(given), bars[given]!];
+    /** The second kernel says where the device's interrupts are to go, by MSI, and has it send one. */
+    const interrupt = async (destination: number, vector: number) => {
+      const write = (register: number, value: number) => `configure ${hex(0x8000_0000 + bdf * 0x100 + register)} ${hex(value)}`;
+      await system.attack(2, write(0x44, 0xfee0_0000 + destination * 0x1000), write(0x48, 0), write(0x4c, vector), write(0x40, 0x0081_0005));
+      await system.attack(2, `write 4 ${hex(bar + 0x60n)} 1`, `write 4 ${hex(bar + 0x64n)} 1`);
+    };
+    const refusedSince = async (from: number) =>
+      (await system.events(from)).filter(({ event }) => event === "interrupt-violation").map(({ instance, b }) => ({ instance, b }));
+    const table = (await look(registers)).at(-1) as bigint;
+    expect(table & 0x800n).toBe(0x800n);
+    await system.try(2, "counts");
+    await interrupt(1, 0x51);
+    expect((await system.try(2, "counts")).text).toContain("v51");
+    const from = await system.nextEvent();
+    await interrupt(0, 0x52);
+    expect(await refusedSince(from)).toContainEqual({ instance: 2, b: BigInt(bdf) });
+    // By itself: a message as on a machine that does not remap, and one that names the first kernel's entries.
+    for (const address of [0xfee0_0000n, 0xfee0_0010n]) {
+      const before = await system.nextEvent();
+      await copy(2, given, toMemory, address);
+      expect(await refusedSince(before)).toContainEqual({ instance: 2, b: BigInt(bdf) });
+    }
+    expect((await system.try(2, "counts")).text).toBe("none");
     await expectUnharmed([1, 2]);
   }, 300 * seconds);
 

@@ -6,11 +6,14 @@ import type { Machine } from "./machine.ts";
 
 export const VTD_BASE = 0xfed9_0000n;
 const CAP = 0xd2_008c_222f_0606n, ECAP = 0xf0_0f4an;
-const TE = 0x8000_0000, SRTP = 0x4000_0000, QIE = 0x0400_0000, IRE = 0x0200_0000, CFI = 0x0080_0000;
-export const VTD = { GCMD: 0x18, GSTS: 0x1c, RTADDR: 0x20, CCMD: 0x28, FSTS: 0x34, IQH: 0x80, IQT: 0x88, IQA: 0x90, IOTLB: 0xf8, FRCD: 0x220 };
-export { CFI, IRE, QIE, SRTP, TE };
+const TE = 0x8000_0000, SRTP = 0x4000_0000, QIE = 0x0400_0000, IRE = 0x0200_0000, SIRTP = 0x0100_0000, CFI = 0x0080_0000;
+export const VTD = { GCMD: 0x18, GSTS: 0x1c, RTADDR: 0x20, CCMD: 0x28, FSTS: 0x34, IQH: 0x80, IQT: 0x88, IQA: 0x90, IRTA: 0xb8, IOTLB: 0xf8, FRCD: 0x220 };
+export { CFI, IRE, QIE, SIRTP, SRTP, TE };
 
 interface Context { low: bigint; high: bigint }
+
+/** An interrupt that a message became: delivery mode as in the ICR, destination as wide as the mode has it. */
+export interface Interrupt { vector: number; mode: number; logical: boolean; destination: number }
 
 export class VtdUnit {
   /** 32-bit registers by offset. */
@@ -21,6 +24,9 @@ export class VtdUnit {
   readonly done: number[] = [];
   private readonly contexts = new Map<number, Context>();
   private readonly pages = new Map<string, { domain: bigint; entry: bigint | null }>();
+  /** The interrupt remapping table that was latched, and its entries that were looked up. */
+  interrupts = 0n;
+  private readonly entries = new Map<number, Context>();
 
   constructor(private readonly machine: Machine, readonly base = VTD_BASE) {
     machine.memory.mapDevice({
@@ -54,7 +60,11 @@ export class VtdUnit {
 
   private command(value: number): void {
     const before = this.get(VTD.GSTS);
-    let status = (value & (TE | QIE | IRE | CFI)) | (before & SRTP);
+    let status = (value & (TE | QIE | IRE | CFI)) | (before & (SRTP | SIRTP));
+    if (value & SIRTP) {
+      this.interrupts = this.get64(VTD.IRTA);
+      status |= SIRTP;
+    }
     if (value & SRTP) {
       this.root = this.get64(VTD.RTADDR);
       status |= SRTP;
@@ -82,9 +92,10 @@ export class VtdUnit {
       this.done.push(kind);
       if (kind === 1) this.contexts.clear();
       else if (kind === 2) this.forgetPages(low);
+      else if (kind === 4) this.forgetEntries(low);
       else if (kind === 5) {
         if (low & 0x20n) memory.write(high & ~3n, 4, low >> 32n);
-      } else if (kind !== 4) {
+      } else {
         this.registers.set(VTD.FSTS, this.get(VTD.FSTS) | 0x10);
         break;
       }
@@ -95,6 +106,43 @@ export class VtdUnit {
   private forgetPages(low: bigint): void {
     const global = ((low >> 4n) & 3n) === 1n;
     for (const [key, { domain }] of this.pages) if (global || domain === ((low >> 16n) & 0xffffn)) this.pages.delete(key);
+  }
+
+  private forgetEntries(low: bigint): void {
+    const selected = (low & 0x10n) !== 0n;
+    const mask = (low >> 27n) & 31n;
+    const first = (low >> 32n) & 0xffffn;
+    for (const [index] of this.entries) if (!selected || BigInt(index) >> mask === first >> mask) this.entries.delete(index);
+  }
+
+  /** What a device's message becomes (5.1); null for none, and a record is made of that if there is room. */
+  interrupt(bdf: number, address: bigint, data: number): Interrupt | null {
+    const compatible = !(address & 0x10n);
+    if (!(this.get(VTD.GSTS) & IRE) || compatible) {
+      const blocked = this.get(VTD.GSTS) & IRE && (this.interrupts & 0x800n || !(this.get(VTD.GSTS) & CFI));
+      if (blocked) return this.refuse(bdf, 0, 0x25);
+      return { vector: data & 0xff, mode: (data >> 8) & 7, logical: (address & 4n) !== 0n, destination: Number((address >> 12n) & 0xffn) };
+    }
+    const index = Number((address >> 5n) & 0x7fffn) + (address & 4n ? 0x8000 : 0) + (address & 8n ? data & 0xffff : 0);
+    if (index >= 2 << Number(this.interrupts & 0xfn)) return this.refuse(bdf, index, 0x21);
+    const entry = this.entries.get(index) ?? this.lookUpEntry(index);
+    if (!(entry.low & 1n)) return this.refuse(bdf, index, 0x22);
+    this.entries.set(index, entry);
+    const x2apic = (this.interrupts & 0x800n) !== 0n;
+    if (entry.low & (x2apic ? 0xff00_f000n : 0xffff_00ff_ff00_f000n) || entry.high >> 20n) return this.refuse(bdf, index, 0x24);
+    if (((entry.high >> 18n) & 3n) === 1n && Number(entry.high & 0xffffn) !== bdf) return this.refuse(bdf, index, 0x26);
+    const destination = Number((entry.low >> (x2apic ? 32n : 40n)) & (x2apic ? 0xffff_ffffn : 0xffn));
+    return { vector: Number((entry.low >> 16n) & 0xffn), mode: Number((entry.low >> 5n) & 7n), logical: (entry.low & 4n) !== 0n, destination };
+  }
+
+  private lookUpEntry(index: number): Context {
+    const place = (this.interrupts & ~0xfffn) + BigInt(index) * 16n;
+    return { low: this.machine.memory.read(place, 8), high: this.machine.memory.read(place + 8n, 8) };
+  }
+
+  private refuse(bdf: number, index: number, reason: number): null {
+    this.recordFault(bdf, BigInt(index) << 48n, reason);
+    return null;
   }
 
   /** Where an access of a device goes; null where nowhere, and a record is made of that if there is room. */
@@ -141,8 +189,12 @@ export class VtdUnit {
   }
 
   private fault(bdf: number, address: bigint, write: boolean): void {
+    this.recordFault(bdf, address & ~0xfffn, (write ? 0 : 0x4000_0000) | 5);
+  }
+
+  private recordFault(bdf: number, information: bigint, flags: number): void {
     if (this.get(VTD.FRCD + 12) & TE) return void this.registers.set(VTD.FSTS, this.get(VTD.FSTS) | 1);
-    this.set64(VTD.FRCD, address & ~0xfffn);
-    this.registers.set(VTD.FRCD + 8, bdf).set(VTD.FRCD + 12, (TE | (write ? 0 : 0x4000_0000) | 5) >>> 0).set(VTD.FSTS, this.get(VTD.FSTS) | 2);
+    this.set64(VTD.FRCD, information);
+    this.registers.set(VTD.FRCD + 8, bdf).set(VTD.FRCD + 12, (TE | flags) >>> 0).set(VTD.FSTS, this.get(VTD.FSTS) | 2);
   }
 }

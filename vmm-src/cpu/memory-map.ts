@@ -238,6 +238,18 @@ export function mapIdentity(instance: u32): void {
   for (let step: u32 = 0; step < IDENTITY_STEPS; step++) mapIdentityStep(instance, step);
 }
 
+/** Whether an instance's processors reach a page, and at its own address. */
+export function isIdentical(instance: u32, address: HostPhysical): boolean {
+  let table = rootOf(instance);
+  for (let shift: u64 = 39n; shift >= 12n; shift -= 9n) {
+    const entry = table[wrapU32(u64(address) >> shift) & 511];
+    if ((entry & PRESENT) === 0n) return false;
+    if (shift === 12n || !isTable(entry)) return (entry & PTE_ADDRESS) >> shift === u64(address) >> shift;
+    table = at<PageTable>(entry & PTE_ADDRESS);
+  }
+  return false;
+}
+
 /** Beyond what the identity map covers, memory-mapped devices are mapped when touched. */
 export function isBeyondIdentity(address: GuestPhysical): boolean {
   return address >= SIZE_512G;

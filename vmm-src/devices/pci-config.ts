@@ -11,6 +11,7 @@ import {
   CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE, ecamBase, ecamSize, isBridge, isPciBridge, isPresent, noticeFunction, readConfig, writeConfig,
 } from './pci-bus.ts';
 import { noteRequester } from './iommu/iommu.ts';
+import { followTable, readMessageConfig, writeMessageConfig } from './messages.ts';
 import { shieldRead, shieldWrite } from './pci-slot.ts';
 
 /** Address bits that only some processors know (AMD's extended access by port): nobody uses them where there is memory for that. */
@@ -39,7 +40,7 @@ function partOf(word: u32, offset: u32, size: u32): u32 {
 }
 
 function readOwn(instance: u32, fn: PciFunction, offset: u32, size: u32): u32 {
-  if (!isBridge(fn) || offset > 0xff) return readConfig(u32(fn.bdf), offset, size);
+  if (!isBridge(fn) || offset > 0xff) return readMessageConfig(u32(fn.bdf), offset, size, readConfig(u32(fn.bdf), offset, size));
   const word: u32 = offset & ~u32(3);
   return partOf(shieldRead(instance, fn, word, readConfig(u32(fn.bdf), word, 4)), offset, size);
 }
@@ -99,7 +100,9 @@ export function writeFunction(instance: u32, holder: boolean, bdf: u32, offset: 
   const fn = functionAt(index);
   if (fn.owner !== instance) return;
   if (offset <= 0xff && shieldWrite(instance, fn, offset, size, value)) return;
-  if (!confinesOther(instance, fn)) writeConfig(bdf, offset, size, value);
+  if (confinesOther(instance, fn) || writeMessageConfig(bdf, offset, size, value)) return;
+  writeConfig(bdf, offset, size, value);
+  if ((offset & ~u32(3)) === PCI_COMMAND) followTable(bdf);
 }
 
 /** Whether an address is in the configuration space that lies in memory. */

@@ -7,13 +7,14 @@
  * shadowed IOAPIC has no lines, and a real line that is active asks again); errors
  * that the guest has not looked for yet; and the phase of a periodic timer.
  */
-import { isX2apic, resetLocalApic, sendSelf, writeApic } from '../cpu/local-apic.ts';
+import { setApicMode } from '../cpu/apic-mode.ts';
+import { resetLocalApic, sendSelf, writeApic } from '../cpu/local-apic.ts';
 import {
   APIC_DFR, APIC_DIVIDE, APIC_ICR_HIGH, APIC_INITIAL_COUNT, APIC_LDR, APIC_LVT_CMCI, APIC_LVT_ERROR, APIC_LVT_THERMAL, APIC_LVT_TIMER,
   APIC_SVR, APIC_TPR, FIRST_VALID_VECTOR, LVT_DELIVERY_STATUS, LVT_PERIODIC, LVT_REMOTE_IRR, LVT_TIMER_MODE, SVR_ENABLE,
 } from '../machine/apic.ts';
 import { readMsr, readTsc, writeMsr } from '../machine/intrinsics.ts';
-import { APIC_BASE_ENABLE, APIC_BASE_X2APIC, IA32_APIC_BASE, IA32_TSC_DEADLINE } from '../machine/msr.ts';
+import { IA32_TSC_DEADLINE } from '../machine/msr.ts';
 import { DISARMED, NO_INTERRUPT, VirtualApic, apicRegister, collectPosted, hasLvt, inService, isRequested, isX2apicMode } from './virtual-apic.ts';
 import { advance, currentCount, isDeadlineMode } from './virtual-apic-timer.ts';
 
@@ -22,14 +23,6 @@ const VECTORS: u32 = 256;
 /** Whether nothing is in service: the guest is in no interrupt handler, and its APIC's state can be written into a real one. */
 export function canHandOver(apic: VirtualApic): boolean {
   return inService(apic) === NO_INTERRUPT;
-}
-
-/** The guest's mode. From x2APIC back to xAPIC the way is by the disabled state (12.12.5). */
-function matchMode(apic: VirtualApic): void {
-  if (isX2apicMode(apic) === isX2apic()) return;
-  const rest: u64 = readMsr(IA32_APIC_BASE) & ~(APIC_BASE_ENABLE | APIC_BASE_X2APIC);
-  if (isX2apic()) writeMsr(IA32_APIC_BASE, rest);
-  writeMsr(IA32_APIC_BASE, rest | APIC_BASE_ENABLE | (isX2apicMode(apic) ? APIC_BASE_X2APIC : 0n));
 }
 
 function writeReal(apic: VirtualApic, offset: u32): void {
@@ -69,7 +62,7 @@ export function handOverApic(apic: VirtualApic, now: u64): void {
   advance(apic, now);
   collectPosted(apic);
   resetLocalApic();
-  matchMode(apic);
+  setApicMode(isX2apicMode(apic));
   // A disabled one would take neither requests nor LVT entries that are not masked.
   writeApic(APIC_SVR, apicRegister(apic, APIC_SVR) | SVR_ENABLE);
   if (!isX2apicMode(apic)) {

@@ -7,13 +7,13 @@ import { BootRequest, EventType, InstanceState, MAX_CPUS, MAX_WEIGHT, ResourceKi
 import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
-import { isX2apic } from '../cpu/local-apic.ts';
+import { isX2apicLocked } from '../cpu/apic-mode.ts';
 import { MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { showVirtualization } from '#processor/msrs.ts';
 import { resetHpet } from '../devices/hpet.ts';
-import { remapsInterrupts, updateIommu } from '../devices/iommu/iommu.ts';
+import { keepRemapping, remapsInterrupts, routesMessages, updateIommu } from '../devices/iommu/iommu.ts';
 import { resetIoapic } from '../devices/ioapic.ts';
 import { resetLegacy } from '../devices/legacy.ts';
 import { resetPciConfig } from '../devices/pci-config.ts';
@@ -23,6 +23,7 @@ import { resetUart } from '../devices/uart.ts';
 import { record } from '../events.ts';
 import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { readTsc } from '../machine/intrinsics.ts';
+import { bootInfo } from '../machine/region.ts';
 import { PAGE_SIZE, SIZE_2M } from '../machine/registers.ts';
 import { LOW_END, cpuOwner, holdsMemory, moveMemory, setCpuOwner } from '../partition.ts';
 import { cancelRelease, knowFunctions } from './capture.ts';
@@ -34,6 +35,9 @@ import { mayShare, share } from './share.ts';
 
 /** Kernel and initrd and a little to live on. */
 const MINIMUM_MEMORY: u64 = 0x4000000n;
+
+/** Ids of local APICs in xAPIC mode, where the last of 8 bits means all of them. */
+const XAPIC_IDS: u32 = 255;
 
 /** The other of two instances. */
 export function otherInstance(instance: u32): u32 {
@@ -57,12 +61,30 @@ function checkCpus(request: BootRequest, parent: u32, self: Cpu): Result {
   return Result.OK;
 }
 
+/**
+ * Whether a second kernel, which knows of no IOMMU, would leave x2APIC mode: without
+ * remapping, no device's interrupt reaches all ids of that mode. It is started in
+ * xAPIC mode then.
+ */
+function leavesX2apic(parent: u32): boolean {
+  return instanceOf(parent).x2apic && remapsInterrupts(parent);
+}
+
+/** Whether all processors can be in xAPIC mode, as they will be after a hand-over. */
+function hasXapicMode(): boolean {
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    if (i < bootInfo().cpuCount && cpus[i].apicId >= XAPIC_IDS) return false;
+  }
+  return !isX2apicLocked();
+}
+
 /** Refuses what cannot work, before anything changes. */
 export function checkRequest(request: BootRequest, parent: u32, self: Cpu): Result {
   if (instanceOf(otherInstance(parent)).state === InstanceState.RUNNING) return Result.BUSY;
   if (!instanceOf(parent).holdsPlatform) return Result.INSTANCE;
-  // A kernel that knows of no IOMMU leaves x2APIC mode at its boot, which the VMM does not follow.
-  if (isX2apic() && remapsInterrupts(parent)) return Result.X2APIC;
+  if (leavesX2apic(parent) && !hasXapicMode()) return Result.X2APIC;
+  // In x2APIC mode, a unit lets no message through that names no entry of its table.
+  if (leavesX2apic(parent) && request.functionCount !== 0 && !routesMessages()) return Result.X2APIC;
   const aligned = ((request.memoryBase | request.memorySize) & (SIZE_2M - 1n)) === 0n;
   // The tables that the kernel starts on, and some of ACPI's pointers, reach 4 GiB.
   const reach: u64 = 0x100000000n;
@@ -121,6 +143,7 @@ function partition(request: BootRequest, parent: u32, child: u32): Result {
   instance.apicGuarded = true;
   instance.attached = false;
   instance.paused = false;
+  instance.x2apic = instanceOf(parent).x2apic && !leavesX2apic(parent);
   instance.weight = request.weight;
   instance.startTick = readTsc();
   instance.stopTick = 0n;
@@ -181,7 +204,10 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   const partitioned = partition(request, parent, child);
   const prepared = partitioned === Result.OK ? prepareKernel(request, start) : partitioned;
   if (partitioned === Result.OK && prepared !== Result.OK) unpartition(request, parent, child);
-  if (prepared === Result.OK) grantFunctions(request, parent, child, self.index);
+  if (prepared === Result.OK) {
+    keepRemapping(request.functionCount !== 0 && routesMessages(), parent);
+    grantFunctions(request, parent, child, self.index);
+  }
   updateIommu(parent);
   flushMemoryMap(vcpu);
   letGo();
@@ -195,6 +221,7 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   startCpus(request, child, start);
   holdOthers(self, parent);
   confineIoapic(vcpu);
+  updateIommu(parent);
   letGo();
   return Result.OK;
 }

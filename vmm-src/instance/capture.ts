@@ -7,7 +7,7 @@ import { readPlatform } from '../boot/acpi.ts';
 import { Cpu, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { finishOrder, holdOthers, letGo, orderLeave } from '../cpu/kick.ts';
 import { ICR_ASSERT, ICR_LEVEL, ICR_MODE_INIT } from '../machine/apic.ts';
-import { markBootstrap, sendIpi } from '../cpu/local-apic.ts';
+import { isX2apic, markBootstrap, sendIpi } from '../cpu/local-apic.ts';
 import { buildHostTables, buildIdtSlice, buildProcessor, buildTransition, protectImage } from '../cpu/host.ts';
 import { IDENTITY_STEPS, mapIdentityStep, resetMap } from '../cpu/memory-map.ts';
 import { checkCapability } from '#processor/capability.ts';
@@ -95,6 +95,7 @@ export function prepare(step: u32): Result {
     const instance = instanceOf(FIRST);
     instance.state = InstanceState.RUNNING;
     instance.holdsPlatform = true;
+    instance.x2apic = isX2apic();
     instance.weight = 1;
     instance.startTick = readTsc();
     return Result.OK;

@@ -8,6 +8,8 @@ import { BootRequest, EventType, MAX_GRANTS, ResourceKind, Result, SHIELDED } fr
 import { MAP_TABLES_PER_RANGE, mapIdentical, mapTablesFree, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
+import { routesMessages } from '../devices/iommu/iommu.ts';
+import { watchMessages } from '../devices/messages.ts';
 import { bridgeAbove, ecamBase, ecamSize, isBridge, readConfig, writeConfig } from '../devices/pci-bus.ts';
 import { platform } from '../devices/platform.ts';
 import { record } from '../events.ts';
@@ -40,9 +42,9 @@ function isWhole(request: BootRequest, bus: u32): boolean {
   return true;
 }
 
-/** Page tables that granting `count` functions can take of each map: two windows of a bridge for each. */
+/** Page tables that granting `count` functions can take of each map: two windows of a bridge for each, and pages with messages that lie there. */
 export function tablesForGrants(count: u32): u32 {
-  return 2 * count * MAP_TABLES_PER_RANGE;
+  return 3 * count * MAP_TABLES_PER_RANGE;
 }
 
 /** Whether the functions that a request names can be granted. */
@@ -103,6 +105,7 @@ export function grantFunctions(request: BootRequest, parent: u32, child: u32, cp
     writeConfig(u32(bridge.bdf), PCI_COMMAND, 2, passes);
     moveWindows(bridge, parent, child);
     fn.owner = child;
+    if (routesMessages()) watchMessages(u32(fn.bdf), child);
     record(EventType.GRANTED, child, cpu, u64(ResourceKind.FUNCTION), u64(fn.bdf));
   }
 }

@@ -33,6 +33,9 @@ export class Instance extends Struct {
   attached: boolean;
   /** It gets no turns on the processors that it shares with their holder. */
   paused: boolean;
+  /** The mode of the local APICs that it has, or last had; so that of those parked ones which another instance is to have. */
+  x2apic: boolean;
+  reserved: FixedArray<u8, 7>;
   /** Of its turns on shared processors, relative to the other's. */
   weight: u32;
   /** TRAPPED_* bits of what has been devirtualized: its own, and nobody's to trap. */

@@ -9,10 +9,12 @@ import { mergeRegister } from '../devices/decode.ts';
 import { ioapicEntry } from '../devices/ioapic.ts';
 import { PortEvent, isResetRequest, isSleepRequest, shadowIn, shadowOut } from '../devices/legacy.ts';
 import { configIn, configOut, isConfigPort } from '../devices/pci-config.ts';
+import { takeMapChange } from '../devices/messages.ts';
 import { COM1, UART_IRQ, UART_PORTS, uartInterrupt } from '../devices/uart.ts';
 import { portRead, portWrite } from '../machine/ports.ts';
 import { instanceOf, runningInstances } from './instance.ts';
 import { raiseEntry } from './ipi.ts';
+import { forgetMaps } from './mmio.ts';
 import { stopSelf } from './stop.ts';
 import { raiseVirtual } from './tenant-apic.ts';
 
@@ -59,6 +61,7 @@ function handleConfig(vcpu: Vcpu, io: IoExit): void {
     const value = configIn(vcpu.instance, holder, io.port, size);
     vcpu.registers[RAX] = mergeRegister(vcpu.registers[RAX], u64(value), size, false);
   } else configOut(vcpu.instance, holder, io.port, size, wrapU32(vcpu.registers[RAX]));
+  if (takeMapChange()) forgetMaps(vcpu);
   advance(vcpu);
   unlock();
 }

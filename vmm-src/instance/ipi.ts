@@ -25,10 +25,12 @@ import { instanceOf } from './instance.ts';
 
 const ENTRY_DESTINATION_SHIFT: u64 = 56n;
 
-/** What a real APIC goes by: its logical id is its virtual CPU's, as the guest wrote it. */
+/** What a real APIC goes by: its mode is its instance's, its logical id its virtual CPU's, as the guest wrote it. */
 function nameOf(cpu: Cpu): ApicName {
-  const vcpu = cpu.vcpu;
-  return { id: cpu.apicId, x2apic: isX2apic(), logical: vcpu === null ? 0 : vcpu.ldr, model: DFR_RESET };
+  const holder = cpu.holder;
+  const vcpu = holder === null ? cpu.vcpu : holder;
+  if (vcpu === null) return { id: cpu.apicId, x2apic: isX2apic(), logical: 0, model: DFR_RESET };
+  return { id: cpu.apicId, x2apic: instanceOf(vcpu.instance).x2apic, logical: vcpu.ldr, model: DFR_RESET };
 }
 
 /** Whether a command names the processor `index`, for the one that is `self`. */

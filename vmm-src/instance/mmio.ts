@@ -7,12 +7,13 @@ import { EventType, StopReason } from '../abi.ts';
 import { Vcpu, cpuOf, isTenant } from '../cpu/cpu.ts';
 import { isBeyondIdentity, mapIdentical, mapTablesFree } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
-import { guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '#processor/guest.ts';
-import { lock, unlock } from '../cpu/kick.ts';
+import { flushMemoryMap, guestIs64Bit, guestRegister, guestRip, injectGp, interruptedDelivery, setGuestRegister, skipInstruction } from '#processor/guest.ts';
+import { holdOthers, letGo, lock, unlock } from '../cpu/kick.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
 import { hpetRead, hpetWrite, isCounter } from '../devices/hpet.ts';
 import { ioapicBase, ioapicRead, ioapicWrite } from '../devices/ioapic.ts';
 import { isIommu, readIommu, writeIommu } from '../devices/iommu/iommu.ts';
+import { isMessagePage, readMessagePage, takeMapChange, writeMessagePage } from '../devices/messages.ts';
 import { isEcam, readEcam, writeEcam } from '../devices/pci-config.ts';
 import { platform } from '../devices/platform.ts';
 import { updateTick } from '../devices/tick.ts';
@@ -40,6 +41,7 @@ function isPage(address: GuestPhysical, page: u64): boolean {
 function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
   if (isEcam(address)) return readEcam(vcpu.instance, !shadowed, address, size);
+  if (shadowed && isMessagePage(vcpu.instance, address)) return readMessagePage(address, size);
   if (shadowed && isPage(address, ioapicBase())) return u64(ioapicRead(wrapU32(address & 0xffn)));
   if (isPage(address, ioapicBase())) return u64(load32(u64(address)));
   if (!shadowed && isIommu(address)) return readIommu(address, size, vcpu.instance);
@@ -53,6 +55,7 @@ function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void 
   const offset: u32 = wrapU32(address & PAGE_OFFSET);
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
   if (isEcam(address)) writeEcam(vcpu.instance, !shadowed, address, size, value);
+  else if (shadowed && isMessagePage(vcpu.instance, address)) writeMessagePage(address, size, value);
   else if (shadowed && isPage(address, ioapicBase())) {
     ioapicWrite(offset & 0xff, wrapU32(value));
     updateTick(vcpu);
@@ -85,6 +88,13 @@ function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
   setGuestRegister(vcpu, access.register, mergeRegister(register, value, access.registerSize, access.highByte !== 0));
 }
 
+/** The instance's processors forget what they have cached of its map. */
+export function forgetMaps(vcpu: Vcpu): void {
+  holdOthers(cpuOf(vcpu), vcpu.instance);
+  flushMemoryMap(vcpu);
+  letGo();
+}
+
 /** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
 export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
   const owner = ownerOf(u64(address));
@@ -107,10 +117,11 @@ export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
     injectGp(vcpu);
     return;
   }
-  // Configuration space is one at a time: by its ports selecting and accessing are two steps. So are IOMMUs.
-  const isOneAtATime = isEcam(address) || isIommu(address);
+  // Configuration space is one at a time: by its ports selecting and accessing are two steps. So are IOMMUs, and messages.
+  const isOneAtATime = isEcam(address) || isIommu(address) || isMessagePage(vcpu.instance, address);
   if (isOneAtATime && !lock(vcpu)) return;
   emulate(vcpu, address, access);
+  if (takeMapChange()) forgetMaps(vcpu);
   if (isOneAtATime) unlock();
   skipInstruction(vcpu, u64(access.length));
 }

@@ -18,7 +18,7 @@ import { carry, forgetContext, hasRoomForContexts, prepareContexts } from '../cp
 import { Cpu, Idle, Vcpu, cpuOf, cpus, isTenant } from '../cpu/cpu.ts';
 import { Exit } from '../cpu/exit.ts';
 import { attract, rememberLogicalId } from '../cpu/kick.ts';
-import { measureTimer, readApic, resetLocalApic, writeApic } from '../cpu/local-apic.ts';
+import { isX2apic, measureTimer, readApic, resetLocalApic, writeApic } from '../cpu/local-apic.ts';
 import { makeCurrent } from '#processor/context.ts';
 import { advance, flushMemoryMap } from '#processor/guest.ts';
 import {
@@ -163,6 +163,7 @@ function succeed(cpu: Cpu, tenant: Vcpu, now: u64): void {
   setHalted(tenant, tenant.idle === Idle.HALT || tenant.idle === Idle.HALT_DEAF);
   endSharing(cpu, tenant);
   handOverApic(virtualApic(cpu.index), now);
+  instanceOf(tenant.instance).x2apic = isX2apic();
   rememberLogicalId(tenant);
   keepTick(tenant);
 }

@@ -5,6 +5,7 @@
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, StopReason } from '../abi.ts';
 import { Cpu, StartKind, Vcpu, carries, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { holdOthers, letGo, lock, orderSwitch, orderUnshare, unlock } from '../cpu/kick.ts';
+import { setApicMode } from '../cpu/apic-mode.ts';
 import { markBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
 import { mapIdentical, resetMap } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
@@ -13,7 +14,8 @@ import { flushMemoryMap } from '#processor/guest.ts';
 import { startVcpu } from '#processor/start.ts';
 import { record } from '../events.ts';
 import { KEYBOARD_COMMAND, KEYBOARD_RESET, RESET_CONTROL, RESET_CPU } from '../devices/legacy.ts';
-import { updateIommu } from '../devices/iommu/iommu.ts';
+import { keepRemapping, updateIommu } from '../devices/iommu/iommu.ts';
+import { dropMessages } from '../devices/messages.ts';
 import { haltForever, portOut8, readTsc } from '../machine/intrinsics.ts';
 import { FREE, amountOf, cpuOwner, cpuTenant, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
 import { otherInstance } from './boot.ts';
@@ -32,6 +34,7 @@ export function switchTo(from: Vcpu, vcpu: Vcpu): void {
   const cpu: Cpu = cpuOf(from);
   retire(from);
   resetLocalApic();
+  setApicMode(instanceOf(vcpu.instance).x2apic);
   if (vcpu.instance !== from.instance) markBootstrap(vcpu.start === StartKind.BOOT_64);
   assert(startVcpu(vcpu, cpu));
 }
@@ -41,6 +44,8 @@ export function switchTo(from: Vcpu, vcpu: Vcpu): void {
  * SWITCH into a wait that only the VMM ends, those that it shares are the other one's.
  */
 function parkOthers(self: Cpu, number: u32): void {
+  // In the mode of those that they will be signalled from, and go to.
+  instanceOf(number).x2apic = instanceOf(otherInstance(number)).x2apic;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     const cpu = cpus[i];
     const vcpu = cpu.vcpu;
@@ -56,7 +61,11 @@ function parkOthers(self: Cpu, number: u32): void {
 
 function markStopped(number: u32, self: u32, reason: StopReason): void {
   const instance = instanceOf(number);
-  if (!instance.holdsPlatform) quietFunctions(number);
+  if (!instance.holdsPlatform) {
+    quietFunctions(number);
+    dropMessages(number);
+    keepRemapping(false, holderOfPlatform());
+  }
   instance.state = InstanceState.STOPPED;
   instance.stopTick = readTsc();
   record(EventType.STOPPED, number, self, u64(reason), 0n);

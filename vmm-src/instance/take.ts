@@ -12,6 +12,7 @@ import { trapMsrRead } from '#processor/bitmaps.ts';
 import { handOverHpet } from '../devices/hpet.ts';
 import { forgetIommuOwner, updateIommu } from '../devices/iommu/iommu.ts';
 import { handOverIoapic } from '../devices/ioapic.ts';
+import { holdMessages, releaseMessages } from '../devices/messages.ts';
 import { handOverLegacy } from '../devices/legacy.ts';
 import { handOverUart } from '../devices/uart.ts';
 import { record } from '../events.ts';
@@ -77,7 +78,9 @@ export function takeEverything(vcpu: Vcpu): Result {
   guardSharedMsrs(self, false);
   handOverLegacy();
   handOverHpet();
+  holdMessages();
   forgetIommuOwner();
+  releaseMessages();
   handOverIoapic();
   handOverUart();
   openPorts(self);

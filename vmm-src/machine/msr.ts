@@ -3,7 +3,9 @@ export const IA32_APIC_BASE: u32 = 0x1b;
 export const IA32_FEATURE_CONTROL: u32 = 0x3a;
 export const IA32_SPEC_CTRL: u32 = 0x48;
 export const IA32_BIOS_UPDT_TRIG: u32 = 0x79;
+export const IA32_XAPIC_DISABLE_STATUS: u32 = 0xbd;
 export const IA32_MTRRCAP: u32 = 0xfe;
+export const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
 export const IA32_SYSENTER_CS: u32 = 0x174;
 export const IA32_SYSENTER_ESP: u32 = 0x175;
 export const IA32_SYSENTER_EIP: u32 = 0x176;
@@ -50,6 +52,10 @@ export const IA32_GS_BASE: u32 = 0xc0000101;
 export const APIC_BASE_BSP: u64 = 0x100n;
 export const APIC_BASE_X2APIC: u64 = 0x400n;
 export const APIC_BASE_ENABLE: u64 = 0x800n;
+
+/** IA32_ARCH_CAPABILITIES: the processor has IA32_XAPIC_DISABLE_STATUS, whose bit 0 says that x2APIC mode is locked. */
+export const ARCH_CAPABILITIES_XAPIC_DISABLE_STATUS: u64 = 0x200000n;
+export const LEGACY_XAPIC_DISABLED: u64 = 1n;
 
 /** IA32_EFER (SDM Vol. 3A, 2.2.1; APM Vol. 2, 3.1.7). */
 export const EFER_SCE: u64 = 1n;

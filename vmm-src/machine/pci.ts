@@ -7,6 +7,11 @@ export const PCI_COMMAND_MEMORY: u32 = 2;
 export const PCI_COMMAND_MASTER: u32 = 4;
 export const PCI_STATUS: u32 = 0x06;
 export const PCI_HEADER_TYPE: u32 = 0x0e;
+/** Base address registers of a function that is no bridge; bits 2:1 say how wide one in memory is. */
+export const PCI_BAR: u32 = 0x10;
+export const PCI_BARS: u32 = 6;
+export const PCI_BAR_KIND: u32 = 7;
+export const PCI_BAR_64_BITS: u32 = 4;
 export const PCI_SECONDARY_BUS: u32 = 0x19;
 /** Of a bridge: base in the low half, limit in the high half, in units of 1 MiB from bit 4 on. */
 export const PCI_MEMORY_WINDOW: u32 = 0x20;
@@ -20,7 +25,29 @@ export const PCI_CLASS_BRIDGE: u8 = 6;
 export const PCI_SUBCLASS_PCI_BRIDGE: u8 = 4;
 export const PCI_MULTIFUNCTION: u8 = 0x80;
 export const PCI_STATUS_CAPABILITIES: u32 = 0x10;
+export const PCI_CAPABILITY_MSI: u32 = 5;
 export const PCI_CAPABILITY_EXPRESS: u32 = 0x10;
+export const PCI_CAPABILITY_MSIX: u32 = 0x11;
+
+/** MSI (PCI Local Bus 3.0, 6.8.1): its control register, how many messages it can and may send in bits 3:1 and 6:4, as powers of two; then address, data, mask bits. */
+export const MSI_CONTROL: u32 = 2;
+export const MSI_ENABLE: u32 = 1;
+export const MSI_64_BITS: u32 = 0x80;
+export const MSI_MASKABLE: u32 = 0x100;
+export const MSI_MESSAGE: u32 = 4;
+/** MSI-X (6.8.2): control, with the number of entries less one; the table's BAR and offset. Of an entry: its control word. */
+export const MSIX_CONTROL: u32 = 2;
+export const MSIX_ENTRIES: u32 = 0x7ff;
+export const MSIX_MASKED: u32 = 0x4000;
+export const MSIX_ENABLE: u32 = 0x8000;
+export const MSIX_TABLE: u32 = 4;
+export const MSIX_ENTRY_CONTROL: u32 = 12;
+export const MSIX_ENTRY_MASKED: u32 = 1;
+/** A message's address (SDM Vol. 3A, 12.11.1); its data has vector and mode where the ICR has them. */
+export const MESSAGE_ADDRESS: u32 = 0xfee00000;
+export const MESSAGE_ADDRESS_MASK: u32 = 0xfff00000;
+export const MESSAGE_DESTINATION_SHIFT: u32 = 12;
+export const MESSAGE_LOGICAL: u32 = 4;
 
 /** Within the PCI Express capability: 32-bit words that hold two registers each. */
 export const PCIE_FLAGS: u32 = 0x02;

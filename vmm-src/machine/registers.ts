@@ -48,6 +48,8 @@ export const CPUID_1_ECX_VMX: u32 = 0x20;
 export const CPUID_1_ECX_X2APIC: u32 = 0x200000;
 export const CPUID_1_ECX_TSC_DEADLINE: u32 = 0x1000000;
 export const CPUID_1_ECX_OSXSAVE: u32 = 0x8000000;
+/** CPUID leaf 7 EDX. */
+export const CPUID_7_EDX_ARCH_CAPABILITIES: u32 = 0x20000000;
 /** CPUID leaf 7 ECX. */
 export const CPUID_7_ECX_OSPKE: u32 = 0x10;
 

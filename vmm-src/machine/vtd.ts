@@ -13,7 +13,13 @@ export const VTD_FECTL: u32 = 0x38;
 export const VTD_IQH: u32 = 0x80;
 export const VTD_IQT: u32 = 0x88;
 export const VTD_IQA: u32 = 0x90;
+export const VTD_IECTL: u32 = 0xa0;
 export const VTD_IRTA: u32 = 0xb8;
+export const VTD_PRCTL: u32 = 0xe0;
+/** Behind the control register of each of the three events. */
+export const VTD_EVENT_DATA: u32 = 4;
+export const VTD_EVENT_ADDRESS: u32 = 8;
+export const VTD_EVENT_HIGH: u32 = 12;
 
 /** Global Command and Status: a bit at the same place in both. Written back with every command are those of CONTINUING. */
 export const VTD_TRANSLATION: u32 = 0x80000000;
@@ -22,7 +28,8 @@ export const VTD_FAULT_LOG: u32 = 0x10000000;
 export const VTD_WRITE_BUFFER: u32 = 0x08000000;
 export const VTD_QUEUE: u32 = 0x04000000;
 export const VTD_INTERRUPTS: u32 = 0x02000000;
-export const VTD_COMPATIBLE_INTERRUPTS: u32 = 0x00800000;
+/** The unit has taken an interrupt remapping table. */
+export const VTD_INTERRUPT_POINTER: u32 = 0x01000000;
 export const VTD_CONTINUING: u32 = 0x96ffffff;
 
 /** Capability Register. */
@@ -70,7 +77,7 @@ export const VTD_IOTLB_DONE_GLOBAL: u32 = 0x02000000;
 export const VTD_FAULT_OVERFLOW: u32 = 1;
 export const VTD_FAULT_PENDING: u32 = 2;
 export const VTD_QUEUE_ERRORS: u32 = 0x70;
-/** Fault Event Control: no interrupt. */
+/** Fault Event Control, as those of the other events: no interrupt. */
 export const VTD_FAULT_MASKED: u32 = 0x80000000;
 /** Last word of a fault record: the record is there; the access was a read. */
 export const VTD_FAULT: u32 = 0x80000000;
@@ -100,3 +107,51 @@ export const VTD_CONTEXT_ALL: u64 = 0x11n;
 export const VTD_IOTLB_ALL: u64 = 0xd2n;
 export const VTD_WAIT_INTERRUPT: u64 = 0x10n;
 export const VTD_WAIT_STORE: u64 = 0x20n;
+
+/** Extended Capability Register: the unit remaps interrupts. Interrupt Remapping Table Address: x2APIC mode; the number of entries is 2 to the power of its low bits, plus 1. */
+export const VTD_ECAP_INTERRUPTS: u64 = 8n;
+export const VTD_TABLE_X2APIC: u64 = 0x800n;
+export const VTD_TABLE_LENGTH: u64 = 0xfn;
+
+/**
+ * Interrupt remapping table entry (9.10). In xAPIC mode the destination is in bits
+ * 47:40. Of the available bits the VMM uses one: an entry of the kernel's that is
+ * not let through.
+ *
+ *  low   63       32 31 24 23    16 15    14 12 11   8  7  5  4  3  2  1   0
+ *       │destination│  0  │ vector │post│   0  │ avail │mode│TM│RH│DM│FPD│ P │
+ *  high  63                   20 19  18 17  16 15           0
+ *       │           0           │verify│ which│ requester    │
+ */
+export const VTD_ENTRY_NO_FAULT: u64 = 2n;
+export const VTD_ENTRY_LOGICAL: u64 = 4n;
+export const VTD_ENTRY_MODE_SHIFT: u64 = 5n;
+export const VTD_ENTRY_MODE: u64 = 7n;
+export const VTD_ENTRY_REFUSED: u64 = 0x100n;
+export const VTD_ENTRY_POSTED: u64 = 0x8000n;
+export const VTD_ENTRY_VECTOR_SHIFT: u64 = 16n;
+export const VTD_ENTRY_X2APIC_SHIFT: u64 = 32n;
+export const VTD_ENTRY_XAPIC_SHIFT: u64 = 40n;
+export const VTD_ENTRY_REQUESTER: u64 = 0xffffn;
+/** The requester is compared, all of it. */
+export const VTD_ENTRY_VERIFIED: u64 = 0x40000n;
+
+/** Interrupt entry cache invalidation: of 2 to the power of a mask entries, or of all (6.5.2.7). */
+export const VTD_ENTRIES_SELECTED: u64 = 0x10n;
+export const VTD_ENTRIES_MASK_SHIFT: u64 = 27n;
+export const VTD_ENTRIES_MASK: u64 = 0x1fn;
+export const VTD_ENTRIES_INDEX_SHIFT: u64 = 32n;
+export const VTD_ENTRIES_INDEX: u64 = 0xffffn;
+
+/** Fault reason, in the last word of a fault record; those of interrupts follow each other. Of these the record names the table's entry (7.1.1, 11.4.14). */
+export const VTD_FAULT_REASON: u32 = 0xff;
+export const VTD_FAULT_FIRST_INTERRUPT: u32 = 0x20;
+export const VTD_FAULT_LAST_INTERRUPT: u32 = 0x2f;
+export const VTD_FAULT_INDEX_SHIFT: u64 = 48n;
+
+/** A message in the remappable form (5.1.2.2): the index, whose bit 15 is apart, and that the data's low half is added to it. */
+export const VTD_MESSAGE: u64 = 0xfee00010n;
+export const VTD_MESSAGE_ADDS: u64 = 8n;
+export function vtdMessage(index: u32): u64 {
+  return VTD_MESSAGE | (u64(index & 0x7fff) << 5n) | (u64(index >> 15) << 2n);
+}

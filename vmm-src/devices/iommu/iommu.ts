@@ -8,14 +8,15 @@
 import { IoFormat } from '../../cpu/io-page-format.ts';
 import { setIoFormat } from '../../cpu/memory-map.ts';
 import { AMD_SIZE } from '../../machine/amd-iommu.ts';
-import { VTD_SIZE } from '../../machine/vtd.ts';
+import { VTD_MESSAGE_ADDS, VTD_SIZE, vtdMessage } from '../../machine/vtd.ts';
 import {
   addAmd, amdAt, amdRemapsInterrupts, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, resetAmd, setIoapicRequester, turnOffAmdUnits, updateAmd,
   updateAmdRequester,
 } from './amd.ts';
 import { amdAtAddress, collectAmd, readAmd, writeAmd } from './amd-registers.ts';
 import { resetTables } from './tables.ts';
-import { addVtd, disengageVtd, engageVtd, forgetVtdOwner, resetVtd, turnOffVtd, updateVtd, updateVtdRequester, vtdAt, vtdRemapsInterrupts, vtdTotal } from './vtd.ts';
+import { OWN_ENTRIES, clearOwnEntry, ownIndex, setOwnEntry } from './vtd-interrupts.ts';
+import { addVtd, allVtdRemap, disengageVtd, engageVtd, forgetVtdOwner, keepVtdRemapping, resetVtd, turnOffVtd, updateVtd, updateVtdInterrupts, updateVtdRequester, vtdAt, vtdRemapsInterrupts, vtdTotal } from './vtd.ts';
 import { collectVtd, readVtd, vtdAtAddress, writeVtd } from './vtd-registers.ts';
 
 let format: IoFormat = IoFormat.NONE;
@@ -100,7 +101,10 @@ export function disengageIommu(holder: u32): void {
 export function updateIommu(holder: u32): void {
   if (!engaged) return;
   if (format === IoFormat.AMD) updateAmd(holder);
-  else updateVtd(holder);
+  else {
+    updateVtd(holder);
+    updateVtdInterrupts(holder);
+  }
 }
 
 /** A function that its owner looks at in configuration space, as it does before the function may master the bus: its kernel may have made it an entry since. */
@@ -131,6 +135,39 @@ export function collectViolations(holder: u32): void {
 /** Whether the holder's kernel has interrupts remapped. */
 export function remapsInterrupts(holder: u32): boolean {
   return format === IoFormat.AMD ? amdRemapsInterrupts(holder) : vtdRemapsInterrupts();
+}
+
+/** How many messages of functions that another instance than the platform's holder has the IOMMU can send on. */
+export const OWN_MESSAGES: u32 = OWN_ENTRIES;
+
+/** Whether functions of another instance have to send messages that name an entry of the VMM's, and can: routeMessage. */
+export function routesMessages(): boolean {
+  return engaged && format === IoFormat.VTD && allVtdRemap();
+}
+
+/** The address by which a function names the VMM's entry `slot`, with 0 for its data; `adds`: what it adds to that chooses the entry after it. */
+export function ownMessage(slot: u32, adds: boolean): u64 {
+  return vtdMessage(ownIndex(slot)) | (adds ? VTD_MESSAGE_ADDS : 0n);
+}
+
+/** Number of entry `slot` in the unit's table, as its faults have it. */
+export function messageEntry(slot: u32): u32 {
+  return ownIndex(slot);
+}
+
+/** The message of a requester's that names entry `slot` becomes an interrupt at one processor. */
+export function routeMessage(slot: u32, requester: u32, vector: u32, mode: u32, apicId: u32): void {
+  for (let i: u32 = 0; i < vtdTotal(); i++) setOwnEntry(vtdAt(i), slot, requester, vector, mode, apicId);
+}
+
+/** The message that names entry `slot` goes nowhere. */
+export function unrouteMessage(slot: u32): void {
+  for (let i: u32 = 0; i < vtdTotal(); i++) clearOwnEntry(vtdAt(i), slot);
+}
+
+/** Remapping stays on, and in its mode, whatever the holder's kernel does: another instance's messages are routed. */
+export function keepRemapping(keep: boolean, holder: u32): void {
+  if (engaged && format === IoFormat.VTD) keepVtdRemapping(keep, holder);
 }
 
 /** Of a redirection entry's high word, with VT-d: it names an entry of a remapping table (VT-d 4.1, 5.1.5.1). */

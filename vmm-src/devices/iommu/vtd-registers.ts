@@ -6,21 +6,21 @@
 import { EventType } from '../../abi.ts';
 import { record } from '../../events.ts';
 import {
-  VTD_ADDRESS, VTD_CCMD, VTD_COMPATIBLE_INTERRUPTS, VTD_CONTEXT, VTD_CONTEXT_DONE_GLOBAL, VTD_CONTINUING, VTD_DEVICE_TLB, VTD_DEVICE_TLB_ADDRESS_BITS,
-  VTD_DEVICE_TLB_BITS, VTD_ECAP_DEVICE_TLB, VTD_FAULT, VTD_FAULT_OVERFLOW, VTD_FAULT_PENDING, VTD_FAULT_READ, VTD_FSTS, VTD_GCMD,
-  VTD_GRANULARITY, VTD_GSTS, VTD_INTERRUPT_CACHE, VTD_INTERRUPT_CACHE_BITS, VTD_INVALIDATE, VTD_IOTLB, VTD_IOTLB_ADDRESS_BITS,
+  VTD_ADDRESS, VTD_CCMD, VTD_CONTEXT, VTD_CONTEXT_DONE_GLOBAL, VTD_CONTINUING, VTD_DEVICE_TLB, VTD_DEVICE_TLB_ADDRESS_BITS,
+  VTD_DEVICE_TLB_BITS, VTD_ECAP_DEVICE_TLB, VTD_FAULT, VTD_FAULT_FIRST_INTERRUPT, VTD_FAULT_INDEX_SHIFT,
+  VTD_FAULT_LAST_INTERRUPT, VTD_FAULT_OVERFLOW, VTD_FAULT_PENDING, VTD_FAULT_READ, VTD_FAULT_REASON, VTD_FSTS, VTD_GCMD,
+  VTD_GRANULARITY, VTD_GSTS, VTD_INTERRUPTS, VTD_INTERRUPT_CACHE, VTD_INTERRUPT_CACHE_BITS, VTD_INTERRUPT_POINTER, VTD_INVALIDATE, VTD_IOTLB, VTD_IOTLB_ADDRESS_BITS,
   VTD_IOTLB_BITS, VTD_IOTLB_DONE_GLOBAL, VTD_IQA, VTD_IQH, VTD_IQT, VTD_IRTA, VTD_KIND, VTD_QUEUE, VTD_ROOT_POINTER, VTD_RTADDR, VTD_SIZE,
   VTD_TRANSLATION, VTD_WAIT, VTD_WAIT_INTERRUPT, VTD_WAIT_STORE, vtdFaultCount, vtdFaultOffset, vtdIotlbOffset,
 } from '../../machine/vtd.ts';
 import { holdsMemory } from '../../partition.ts';
-import { requesterInstance } from './tables.ts';
+import { requesterInstance, requesterOwner } from './tables.ts';
 import { isTranslatedByOs, updateVtd, vtdAt, vtdTotal } from './vtd.ts';
-import { VtdUnit, osQueueBase, osQueueSize, vtdInvalidate, vtdRead, vtdRead64, vtdSubmit, vtdWrite } from './vtd-unit.ts';
+import { isEventRegister, readEventRegister, writeEventRegister } from './vtd-events.ts';
+import { changeEntries, engageInterrupts, takeOsTable } from './vtd-interrupts.ts';
+import { OS_STATUS, VtdUnit, osQueueBase, osQueueSize, vtdInvalidate, vtdRead, vtdRead64, vtdSubmit, vtdWrite } from './vtd-unit.ts';
 
 const DESCRIPTOR: u64 = 16n;
-/** What the status shows of the operating system's own doing. */
-const OWN_STATUS: u32 = VTD_TRANSLATION | VTD_ROOT_POINTER | VTD_QUEUE | VTD_COMPATIBLE_INTERRUPTS;
-
 /** Carries out one of the kernel's descriptors, as far as its kind is known. */
 function forward(unit: VtdUnit, low: u64, high: u64, holder: u32): void {
   const kind: u64 = low & VTD_KIND;
@@ -28,7 +28,7 @@ function forward(unit: VtdUnit, low: u64, high: u64, holder: u32): void {
   else if (kind === VTD_IOTLB && (low & VTD_GRANULARITY) !== 0n) vtdSubmit(unit, kind | (low & VTD_IOTLB_BITS), high & VTD_IOTLB_ADDRESS_BITS);
   else if (kind === VTD_DEVICE_TLB && (unit.extended & VTD_ECAP_DEVICE_TLB) !== 0n) {
     vtdSubmit(unit, kind | (low & VTD_DEVICE_TLB_BITS), high & VTD_DEVICE_TLB_ADDRESS_BITS);
-  } else if (kind === VTD_INTERRUPT_CACHE) vtdSubmit(unit, kind | (low & VTD_INTERRUPT_CACHE_BITS), 0n);
+  } else if (kind === VTD_INTERRUPT_CACHE) changeEntries(unit, kind | (low & VTD_INTERRUPT_CACHE_BITS), holder);
   else if (kind === VTD_WAIT) {
     const place: u64 = high & ~3n;
     // All before it has been done.
@@ -49,22 +49,24 @@ function runQueue(unit: VtdUnit, tail: u64, holder: u32): void {
   unit.osTail = tail;
 }
 
-/** A global command: what is the kernel's is kept, what is of the interrupts goes on to the unit. */
+/** A global command: what the VMM has taken over is kept, the rest goes on to the unit. */
 function command(unit: VtdUnit, value: u32, holder: u32): void {
   const before = unit.osStatus;
-  const rest: u32 = value & ~OWN_STATUS;
+  const rest: u32 = value & ~OS_STATUS;
   const status = vtdRead(unit, VTD_GSTS) & VTD_CONTINUING;
-  if (rest !== (status & ~OWN_STATUS)) vtdWrite(unit, VTD_GCMD, (status & OWN_STATUS) | rest);
+  if (rest !== (status & ~OS_STATUS)) vtdWrite(unit, VTD_GCMD, (status & OS_STATUS) | rest);
   if ((value & VTD_ROOT_POINTER) !== 0) {
     unit.osRoot = unit.osRootRegister;
     unit.osStatus |= VTD_ROOT_POINTER;
   }
+  if ((value & VTD_INTERRUPT_POINTER) !== 0) takeOsTable(unit);
   // A queue that is turned off starts at its beginning again.
   if ((value & VTD_QUEUE) === 0 && (before & VTD_QUEUE) !== 0) unit.osTail = 0n;
-  const switches: u32 = VTD_TRANSLATION | VTD_QUEUE | VTD_COMPATIBLE_INTERRUPTS;
+  const switches: u32 = VTD_TRANSLATION | VTD_QUEUE | VTD_INTERRUPTS;
   unit.osStatus = (unit.osStatus & ~switches) | (value & switches);
   const changed = ((before ^ unit.osStatus) & VTD_TRANSLATION) !== 0 || (value & VTD_ROOT_POINTER) !== 0;
   if (changed) updateVtd(holder);
+  if (((before ^ unit.osStatus) & VTD_INTERRUPTS) !== 0 || (value & VTD_INTERRUPT_POINTER) !== 0) engageInterrupts(unit, holder);
 }
 
 /** A 64-bit register's value with one half of it written. */
@@ -78,7 +80,9 @@ export function writeVtd(unit: VtdUnit, offset: u32, value: u32, holder: u32): v
   const pair: u32 = offset & ~u32(4);
   const iotlb = vtdIotlbOffset(unit.extended);
   if (offset === VTD_GCMD) command(unit, value, holder);
+  else if (isEventRegister(offset)) writeEventRegister(unit, offset, value, holder);
   else if (pair === VTD_RTADDR) unit.osRootRegister = withHalf(unit.osRootRegister, offset, value);
+  else if (pair === VTD_IRTA) unit.osInterruptRegister = withHalf(unit.osInterruptRegister, offset, value);
   else if (pair === VTD_IQA) unit.osQueue = withHalf(unit.osQueue, offset, value);
   else if (offset === VTD_IQT) runQueue(unit, u64(value) & 0x7fff0n, holder);
   else if (offset === VTD_CCMD + 4) {
@@ -92,7 +96,7 @@ export function writeVtd(unit: VtdUnit, offset: u32, value: u32, holder: u32): v
     vtdInvalidate(unit);
     unit.osIotlbCommand = (value & ~VTD_INVALIDATE) | VTD_IOTLB_DONE_GLOBAL;
   } else if (pair === VTD_CCMD || pair === VTD_IQH || pair === VTD_IQT || pair === iotlb) return;
-  else if (pair === VTD_IRTA || !pointsIntoMemory(pair)) vtdWrite(unit, offset, value);
+  else if (!pointsIntoMemory(pair)) vtdWrite(unit, offset, value);
 }
 
 /** Registers of tables that the unit would write, of parts that kernels use only with what the VMM refuses to take over: the advanced fault log, page requests. */
@@ -110,8 +114,10 @@ function half(value: u64, offset: u32): u32 {
 export function readVtd(unit: VtdUnit, offset: u32, holder: u32): u32 {
   const pair: u32 = offset & ~u32(4);
   if (offset === VTD_FSTS) collectFromUnit(unit, holder);
-  if (offset === VTD_GSTS) return (vtdRead(unit, VTD_GSTS) & ~OWN_STATUS) | unit.osStatus;
+  if (isEventRegister(offset)) return readEventRegister(unit, offset);
+  if (offset === VTD_GSTS) return (vtdRead(unit, VTD_GSTS) & ~OS_STATUS) | unit.osStatus;
   if (pair === VTD_RTADDR) return half(unit.osRootRegister, offset);
+  if (pair === VTD_IRTA) return half(unit.osInterruptRegister, offset);
   if (pair === VTD_IQA) return half(unit.osQueue, offset);
   if (pair === VTD_IQT || pair === VTD_IQH) return half(unit.osTail, offset);
   if (offset === VTD_CCMD + 4) return unit.osContextCommand;
@@ -127,9 +133,16 @@ export function vtdAtAddress(address: GuestPhysical): u32 {
   return vtdTotal();
 }
 
+/** Whether a fault is one of a message, and not of an access to memory. */
+function isInterruptFault(flags: u32): boolean {
+  const reason: u32 = flags & VTD_FAULT_REASON;
+  return reason >= VTD_FAULT_FIRST_INTERRUPT && reason <= VTD_FAULT_LAST_INTERRUPT;
+}
+
 /**
  * Records what a unit has kept devices from. A fault in page tables of the
- * holder's own kernel is left for that kernel, which has the unit's interrupt.
+ * holder's own kernel, or of its own interrupts, is left for that kernel, which
+ * has the unit's interrupt.
  */
 function collectFromUnit(unit: VtdUnit, holder: u32): void {
   const status = vtdRead(unit, VTD_FSTS);
@@ -139,9 +152,12 @@ function collectFromUnit(unit: VtdUnit, holder: u32): void {
     const at: u32 = vtdFaultOffset(unit.capability) + 16 * i;
     const flags = vtdRead(unit, at + 12);
     const bdf: u32 = vtdRead(unit, at + 8) & 0xffff;
-    if ((flags & VTD_FAULT) === 0 || isTranslatedByOs(bdf, holder)) continue;
+    const isInterrupt = isInterruptFault(flags);
+    const isOs = isInterrupt ? requesterOwner(bdf, holder) === holder : isTranslatedByOs(bdf, holder);
+    if ((flags & VTD_FAULT) === 0 || isOs) continue;
     const isWrite: u64 = (flags & VTD_FAULT_READ) === 0 ? 1n << 16n : 0n;
-    record(EventType.DMA_VIOLATION, requesterInstance(bdf, holder), 0, vtdRead64(unit, at) & VTD_ADDRESS, u64(bdf) | isWrite);
+    if (isInterrupt) record(EventType.INTERRUPT_VIOLATION, requesterInstance(bdf, holder), 0, vtdRead64(unit, at) >> VTD_FAULT_INDEX_SHIFT, u64(bdf));
+    else record(EventType.DMA_VIOLATION, requesterInstance(bdf, holder), 0, vtdRead64(unit, at) & VTD_ADDRESS, u64(bdf) | isWrite);
     vtdWrite(unit, at + 12, VTD_FAULT);
   }
   if ((status & VTD_FAULT_OVERFLOW) !== 0 && (unit.osStatus & VTD_TRANSLATION) === 0) vtdWrite(unit, VTD_FSTS, VTD_FAULT_OVERFLOW);

@@ -6,8 +6,8 @@
  */
 import { pause } from '../../machine/intrinsics.ts';
 import {
-  VTD_CAP_WRITE_BUFFER, VTD_CONTEXT_ALL, VTD_CONTINUING, VTD_FSTS, VTD_GCMD, VTD_GSTS, VTD_IOTLB_ALL, VTD_IQA, VTD_IQH, VTD_IQT, VTD_QUEUE,
-  VTD_QUEUE_ERRORS, VTD_QUEUE_SIZE, VTD_ADDRESS, VTD_ROOT_POINTER, VTD_RTADDR, VTD_WAIT, VTD_WAIT_STORE, VTD_WRITE_BUFFER,
+  VTD_CAP_WRITE_BUFFER, VTD_CONTEXT_ALL, VTD_CONTINUING, VTD_FSTS, VTD_GCMD, VTD_GSTS, VTD_INTERRUPTS, VTD_INTERRUPT_POINTER, VTD_IOTLB_ALL, VTD_IQA, VTD_IQH, VTD_IQT, VTD_QUEUE,
+  VTD_QUEUE_ERRORS, VTD_QUEUE_SIZE, VTD_ADDRESS, VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_WAIT, VTD_WAIT_STORE, VTD_WRITE_BUFFER,
 } from '../../machine/vtd.ts';
 import { PAGE_SIZE } from '../../machine/registers.ts';
 import { holdsMemory } from '../../partition.ts';
@@ -19,7 +19,7 @@ export class VtdUnit extends Struct {
   /** The VMM's own queue, one page, and its tail as an index. */
   queue: HostPhysical;
   tail: u32;
-  /** Of the operating system: TRANSLATION, ROOT_POINTER and QUEUE as it has them in the status. */
+  /** Of the operating system: OS_STATUS as it has it in the status. */
   osStatus: u32;
   /** What it has in the root table's register, and what it had when it told the unit to take it. */
   osRootRegister: u64;
@@ -27,12 +27,22 @@ export class VtdUnit extends Struct {
   osQueue: u64;
   /** Its queue's head and tail as bytes; the head is behind only within a write of the tail. */
   osTail: u64;
+  /** The VMM's own interrupt remapping table. */
+  interrupts: HostPhysical;
+  /** What the operating system has in the register of its table, and what it had when it told the unit to take it. */
+  osInterruptRegister: u64;
+  osInterrupts: u64;
+  /** What it has in the registers of the unit's own interrupts: of three events, four each. */
+  osEvents: FixedArray<u32, 12>;
   /** Where descriptors that do nothing else write. */
   done: u64;
   /** High words of its context and IOTLB commands. */
   osContextCommand: u32;
   osIotlbCommand: u32;
 }
+
+/** Bits of the status that the VMM has in its own way, and the operating system in its. */
+export const OS_STATUS: u32 = VTD_TRANSLATION | VTD_ROOT_POINTER | VTD_QUEUE | VTD_INTERRUPTS | VTD_INTERRUPT_POINTER;
 
 /** Of a queue of one page. */
 const DESCRIPTORS: u32 = 256;

@@ -7,14 +7,16 @@
  */
 import { writebackInvalidate } from '../../machine/intrinsics.ts';
 import {
-  VTD_ADDRESS, VTD_CAP, VTD_CAP_39_BITS, VTD_CAP_48_BITS, VTD_CAP_LARGE_PAGES, VTD_COMPATIBLE_INTERRUPTS, VTD_CONTINUING, VTD_DOMAIN_SHIFT, VTD_ECAP, VTD_ECAP_COHERENT, VTD_ECAP_QUEUE,
-  VTD_FAULT_LOG, VTD_FAULT_MASKED, VTD_FECTL, VTD_GCMD, VTD_GSTS, VTD_INTERRUPTS, VTD_IQA, VTD_IRTA, VTD_PRESENT, VTD_QUEUE, VTD_QUEUE_WIDE, VTD_ROOT_MODE,
+  VTD_ADDRESS, VTD_CAP, VTD_CAP_39_BITS, VTD_CAP_48_BITS, VTD_CAP_LARGE_PAGES, VTD_DOMAIN_SHIFT, VTD_ECAP, VTD_ECAP_COHERENT, VTD_ECAP_QUEUE,
+  VTD_FAULT_LOG, VTD_GSTS, VTD_INTERRUPTS, VTD_IQA, VTD_IRTA, VTD_PRESENT, VTD_QUEUE, VTD_QUEUE_WIDE, VTD_ROOT_MODE,
   VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_TYPE, VTD_TYPE_PASS, vtdDomains,
 } from '../../machine/vtd.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
 import { holdsMemory, isHeld } from '../../partition.ts';
 import { isBusUsed, requesterOwner, tablesFree, takeTables } from './tables.ts';
-import { VtdUnit, returnQueue, takeQueue, vtdInvalidate, vtdRead, vtdRead64, vtdSetRoot, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
+import { forgetEvents, lookAtEvents, returnEvents, updateEvents } from './vtd-events.ts';
+import { disengageInterrupts, divideEntries, engageInterrupts, entriesFit, lookAtInterrupts, remaps, setKept, updateEntries } from './vtd-interrupts.ts';
+import { OS_STATUS, VtdUnit, returnQueue, takeQueue, vtdInvalidate, vtdRead, vtdRead64, vtdSetRoot, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
 
 const MAX_UNITS: u32 = 16;
 const units: FixedArray<VtdUnit, 16> = zeroed();
@@ -31,6 +33,7 @@ const ENTRY: u64 = 16n;
 export function resetVtd(): void {
   unitCount = 0;
   root = 0n;
+  setKept(false);
 }
 
 /** A unit that the tables name; false where there are too many. */
@@ -193,17 +196,15 @@ function walksLevels(): boolean {
   return true;
 }
 
-/**
- * Takes note of how the kernel has a unit. Where it remaps interrupts, those of
- * other instances' functions are to get through as they are (5.1.4; the unit
- * refuses that where it remaps in x2APIC mode).
- */
-function look(unit: VtdUnit): void {
+/** Takes note of how the kernel has a unit. */
+function look(unit: VtdUnit, index: u32): void {
   unit.capability = vtdRead64(unit, VTD_CAP);
   unit.extended = vtdRead64(unit, VTD_ECAP);
-  unit.osStatus = vtdRead(unit, VTD_GSTS) & (VTD_TRANSLATION | VTD_ROOT_POINTER | VTD_QUEUE | VTD_COMPATIBLE_INTERRUPTS);
+  unit.osStatus = vtdRead(unit, VTD_GSTS) & OS_STATUS;
   unit.osRootRegister = vtdRead64(unit, VTD_RTADDR);
   unit.osRoot = unit.osRootRegister;
+  lookAtInterrupts(unit, index);
+  lookAtEvents(unit);
 }
 
 /**
@@ -212,10 +213,11 @@ function look(unit: VtdUnit): void {
  */
 export function engageVtd(holder: u32): boolean {
   levels = 4;
+  divideEntries(unitCount);
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
-    look(units[i]);
-    if (!isUsable(units[i])) return false;
+    look(units[i], i);
+    if (!isUsable(units[i]) || !entriesFit(units[i], holder)) return false;
     if ((units[i].capability & VTD_CAP_48_BITS) === 0n) levels = 3;
   }
   if (!walksLevels()) return false;
@@ -232,7 +234,7 @@ export function engageVtd(holder: u32): boolean {
     vtdSetRoot(units[i], root);
     vtdInvalidate(units[i]);
     vtdSwitch(units[i], VTD_TRANSLATION, true);
-    vtdWrite(units[i], VTD_GCMD, (vtdRead(units[i], VTD_GSTS) & VTD_CONTINUING) | VTD_COMPATIBLE_INTERRUPTS);
+    engageInterrupts(units[i], holder);
   }
   return true;
 }
@@ -247,9 +249,9 @@ export function disengageVtd(holder: u32): void {
     if ((unit.osStatus & VTD_ROOT_POINTER) !== 0) vtdSetRoot(unit, unit.osRoot);
     vtdWrite64(unit, VTD_RTADDR, unit.osRootRegister);
     vtdInvalidate(unit);
+    disengageInterrupts(unit);
+    returnEvents(unit);
     returnQueue(unit, holder);
-    const status: u32 = vtdRead(unit, VTD_GSTS) & VTD_CONTINUING & ~VTD_COMPATIBLE_INTERRUPTS;
-    vtdWrite(unit, VTD_GCMD, status | (unit.osStatus & VTD_COMPATIBLE_INTERRUPTS));
   }
   root = 0n;
 }
@@ -259,6 +261,7 @@ export function disengageVtd(holder: u32): void {
  * reset, and interrupts go where devices send them.
  */
 export function forgetVtdOwner(): void {
+  setKept(false);
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
     const unit = units[i];
@@ -267,7 +270,9 @@ export function forgetVtdOwner(): void {
     unit.osRoot = 0n;
     unit.osQueue = 0n;
     unit.osTail = 0n;
-    vtdWrite(unit, VTD_FECTL, VTD_FAULT_MASKED);
+    unit.osInterruptRegister = 0n;
+    unit.osInterrupts = 0n;
+    forgetEvents(unit);
     vtdSwitch(unit, VTD_INTERRUPTS, false);
     vtdWrite64(unit, VTD_IRTA, 0n);
   }
@@ -285,6 +290,32 @@ export function turnOffVtd(): void {
 
 /** Whether devices' interrupts, and the IOAPIC's, are remapped by tables of the holder's kernel. */
 export function vtdRemapsInterrupts(): boolean {
-  return unitCount !== 0 && (vtdRead(units[0], VTD_GSTS) & VTD_INTERRUPTS) !== 0;
+  if (unitCount === 0) return false;
+  return root !== 0n ? remaps(units[0]) : (vtdRead(units[0], VTD_GSTS) & VTD_INTERRUPTS) !== 0;
 }
 
+
+/** Makes every unit's interrupts what they are to be, its devices' and its own: processors have changed hands. */
+export function updateVtdInterrupts(holder: u32): void {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i >= unitCount) break;
+    updateEntries(units[i], holder);
+    updateEvents(units[i], holder);
+  }
+}
+
+/** Whether every unit remaps interrupts, by the VMM's tables. */
+export function allVtdRemap(): boolean {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount && !remaps(units[i])) return false;
+  }
+  return true;
+}
+
+/** Interrupts are remapped even if the holder's kernel turns that off, or no more than it wants. */
+export function keepVtdRemapping(keep: boolean, holder: u32): void {
+  setKept(keep);
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount) engageInterrupts(units[i], holder);
+  }
+}
