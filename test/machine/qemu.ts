@@ -18,6 +18,8 @@ export interface QemuOptions {
   name: string;
   /** What executes its instructions: QEMU's emulation, counted and one processor at a time, unless told. */
   accel?: string[];
+  /** How long an instruction takes, 1 << shift nanoseconds: 0 unless told. The more, the quicker a machine's second is over. */
+  shift?: number;
   /** QEMU's processor model and flags. */
   cpu?: string;
   /** Levels of page tables that the processor can have, and that kernels then use: 5 unless told. */
@@ -34,7 +36,7 @@ export interface QemuOptions {
  */
 const defaultCpu = "max,-hypervisor";
 
-const defaultAccel = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on"];
+const counted = (shift: number) => ["-accel", "tcg,thread=single", "-icount", `shift=${shift},sleep=on`];
 
 /** For x2APIC mode: QEMU 10 aborts ("Bad icount read") where its MSRs read a clock that is driven by instructions. */
 export const withoutCounting = ["-accel", "tcg,thread=single"];
@@ -44,7 +46,7 @@ const tail = (file: string, lines: number) =>
 
 
 /**
- * A q35 machine that QEMU emulates (TCG), an instruction a nanosecond whatever else the host does, its processors in
+ * A q35 machine that QEMU emulates (TCG), an instruction a nanosecond unless told, whatever else the host does, its processors in
  * turns: clocks that a busy host would disturb are the guests' own then, and runs repeat. Its first serial port is at our hand;
  * its second writes to a file.
  */
@@ -173,7 +175,7 @@ export class QemuMachine {
 
 /** Starts a machine. It may still be in its BIOS when this returns: `machine.expect(/os1# /)` waits for the shell. */
 export async function startQemu(options: QemuOptions): Promise<QemuMachine> {
-  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, accel: defaultAccel, cpu: defaultCpu, levels: 5, uefi: false, args: [], ...options });
+  const machine = new QemuMachine({ cpus: 1, memoryMiB: 1024, accel: counted(options.shift ?? 0), shift: 0, cpu: defaultCpu, levels: 5, uefi: false, args: [], ...options });
   await machine.start();
   return machine;
 }
