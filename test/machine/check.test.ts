@@ -1,21 +1,26 @@
 import { describe, expect, test } from "vitest";
 import { seconds, useSystem } from "../hostile/system.ts";
 import { startBochs } from "./bochs.ts";
-import { type Target, bochs } from "./targets.ts";
+import { startQemu } from "./qemu.ts";
+import { type Target, bochs, qemu } from "./targets.ts";
 
-/** What each processor of Bochs' collection lacks, by the words of the lines that must say so. */
-const processors = {
+const ofBochs = (model: string): Target => ({ ...bochs, start: (options) => startBochs({ ...options, config: [`cpu: model=${model}`] }) });
+const ofQemu = (cpu: string): Target => ({ ...qemu, start: (options) => startQemu({ ...options, cpu: `max,-hypervisor,${cpu}` }) });
+
+/** Processors, and by the words of the lines that must say so, what each lacks. */
+const processors: { name: string; target: Target; missing: RegExp[] }[] = [
   // 2008: the first VT-x, without a second set of controls' later ones.
-  core2_penryn_t9600: [/\bEPT\b/, /unrestricted guest/, /1 GiB pages/],
+  { name: "core2_penryn_t9600", target: ofBochs("core2_penryn_t9600"), missing: [/\bEPT\b/, /unrestricted guest/, /1 GiB pages/] },
   // 2009: EPT, but real mode is not for guests.
-  corei5_lynnfield_750: [/unrestricted guest/, /1 GiB pages/],
+  { name: "corei5_lynnfield_750", target: ofBochs("corei5_lynnfield_750"), missing: [/unrestricted guest/, /1 GiB pages/] },
   // No virtualization at all.
-  athlon64_venice: [/no /],
-};
+  { name: "athlon64_venice", target: ofBochs("athlon64_venice"), missing: [/no /] },
+  { name: "amd-without-npt", target: ofQemu("-npt,-pdpe1gb"), missing: [/AMD-V without nested paging/, /no 1 GiB pages/] },
+  { name: "amd-without-svm", target: ofQemu("-svm"), missing: [/no AMD-V/] },
+];
 
-describe.each(Object.entries(processors))("check on %s", (model, missing) => {
-  const target: Target = { ...bochs, start: (options) => startBochs({ ...options, config: [`cpu: model=${model}`] }) };
-  const system = useSystem({ name: `check-${model}`, cpus: 1 }, target);
+describe.each(processors)("check on $name", ({ name, target, missing }) => {
+  const system = useSystem({ name: `check-${name}`, cpus: 1 }, target);
 
   test("says in a line each what is missing, and start refuses in the same words and leaves all as it was", async () => {
     const checked = (await system.refused("understudy check")).trim().split("\n");
