@@ -7,11 +7,12 @@
 #   TARGET    the machine to run on: bochs; for demo also qemu (AMD-V, q35), or kvm, where QEMU/KVM gives its guests VT-x
 #   SCENARIO  of the demo: cycle, upgrade (OS 2 has Debian 13's kernel), add or service (a disk is plugged in or out; TARGET=qemu)
 #   FIRMWARE  of the demo's machine: bios, or with TARGET=qemu also uefi
+#   HOTPLUG   how slots are served in SCENARIO=add (acpi unless told) and service (native)
 #   IOMMU     of the demo's machine, with TARGET=qemu: none, or intel or amd
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
-export KERNEL KERNEL1 KERNEL2 CPUS TARGET SCENARIO FIRMWARE IOMMU
+export KERNEL KERNEL1 KERNEL2 CPUS TARGET SCENARIO FIRMWARE HOTPLUG IOMMU
 
 .PHONY: help setup iso run test demo bench check fuzz-compiler bench-compiler clean distclean
 
