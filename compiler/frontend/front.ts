@@ -5,6 +5,7 @@ import type { EnumDecl, Expr, Func, Local, Static, StructType, Type } from "../i
 import type { Loc } from "../source.ts";
 import { type Instance, Instances, ROOT, instanceName } from "./instance.ts";
 import type { SourceProgram } from "./program.ts";
+import { Resolver } from "./resolve.ts";
 
 /** What a name at module level stands for. */
 export type Global =
@@ -37,13 +38,13 @@ export class Front {
   readonly queued = new Set<Func>();
   /** What is being declared or lowered. */
   instance: Instance = ROOT;
-  /** Names are asked for several times, and tsc finds them anew each time. */
-  private readonly declarations = new Map<ts.Node, ts.Declaration | undefined>();
+  private readonly resolver: Resolver;
 
   /** Names of bit fields, whatever struct they are in. */
   readonly bitNames: ReadonlySet<string>;
 
   constructor(readonly program: SourceProgram) {
+    this.resolver = new Resolver(program.checker);
     const members = program.modules.flatMap((module) => module.statements.filter(ts.isClassDeclaration)).flatMap((one) => [...one.members]);
     this.bitNames = new Set(members.filter(ts.isPropertyDeclaration).filter(isBits).map((member) => member.name.getText()));
   }
@@ -58,17 +59,12 @@ export class Front {
 
   /** The symbol that a name stands for, through imports. */
   symbolOf(name: ts.Node): ts.Symbol | undefined {
-    const { checker } = this.program;
-    // In `{ size }` the name is a property to tsc; what it stands for is the variable.
-    const isShorthand = ts.isShorthandPropertyAssignment(name.parent) && name.parent.name === name;
-    const symbol = isShorthand ? checker.getShorthandAssignmentValueSymbol(name.parent) : checker.getSymbolAtLocation(name);
-    return symbol && symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+    return this.resolver.symbolOf(name);
   }
 
   /** The declaration that a name stands for. */
   declarationOf(name: ts.Node): ts.Declaration | undefined {
-    if (!this.declarations.has(name)) this.declarations.set(name, this.symbolOf(name)?.declarations?.[0]);
-    return this.declarations.get(name);
+    return this.resolver.declarationOf(name);
   }
 
   /** Runs `work`, in which type parameters mean what they do in the instance. */
@@ -129,20 +125,25 @@ export function isBits({ type }: ts.PropertyDeclaration): boolean {
   return type !== undefined && ts.isTypeReferenceNode(type) && /^Bit(Range)?$/.test(type.typeName.getText());
 }
 
+/** Whether a declaration's doc comment has `@tag`. */
 export function hasTag(node: ts.Node, tag: string): boolean {
-  return ts.getJSDocTags(node).some((found) => found.tagName.text === tag);
+  return docOf(node).split(/\s+/).includes(`@${tag}`);
 }
 
 export function hasModifier(node: ts.Node, kind: ts.SyntaxKind): boolean {
   return ts.canHaveModifiers(node) && (ts.getModifiers(node)?.some((modifier) => modifier.kind === kind) ?? false);
 }
 
-/** First line of a declaration's doc comment. */
+/** First line of a declaration's doc comment, up to a tag. */
 export function docLine(node: ts.Node): string {
-  for (const doc of ts.getJSDocCommentsAndTags(node)) {
-    if (!ts.isJSDoc(doc)) continue;
-    const text = ts.getTextOfJSDocComment(doc.comment) ?? "";
-    return text.split("\n")[0]!.trim();
-  }
-  return "";
+  return docOf(node).split(/\n|(?<!\S)@/, 1)[0]!.trim();
+}
+
+/** The text of a declaration's doc comment, without stars. tsc would parse those of the whole program, and take a while. */
+function docOf(node: ts.Node): string {
+  const statement = ts.isVariableDeclaration(node) ? node.parent.parent : node;
+  const { text } = node.getSourceFile();
+  const comments = ts.getLeadingCommentRanges(text, statement.pos)?.map(({ pos, end }) => text.slice(pos, end)) ?? [];
+  const doc = comments.findLast((comment) => comment.startsWith("/**")) ?? "";
+  return doc.slice(3, -2).replace(/^\s*\*/gm, "").trim();
 }

@@ -89,12 +89,11 @@ export function lowerElement(scope: Scope, node: ts.ElementAccessExpression): Ex
 
 /** Whether `a.b` is a name in a module or enumeration, not a field. */
 function isQualifiedName(scope: Scope, node: ts.PropertyAccessExpression): boolean {
-  if (ts.isPropertyAccessExpression(node.expression)) return isQualifiedName(scope, node.expression) && isEnum(scope, node.expression.name);
-  if (!ts.isIdentifier(node.expression)) return false;
-  const symbol = scope.front.program.checker.getSymbolAtLocation(node.expression);
-  if (!symbol) return false;
-  const isNamespace = symbol.declarations?.some(ts.isNamespaceImport) ?? false;
-  return isNamespace || isEnum(scope, node.expression);
+  const inner = node.expression;
+  if (ts.isPropertyAccessExpression(inner)) return isQualifiedName(scope, inner) && isEnum(scope, inner.name);
+  if (!ts.isIdentifier(inner)) return false;
+  const declaration = scope.front.declarationOf(inner);
+  return declaration !== undefined && (ts.isSourceFile(declaration) || ts.isEnumDeclaration(declaration));
 }
 
 function isEnum(scope: Scope, name: ts.Node): boolean {

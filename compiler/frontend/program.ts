@@ -165,6 +165,7 @@ function overlayHost(overlay: Map<string, string> | undefined, before: ts.Progra
   };
   host.fileExists = (name) => overlay?.has(name) || fs.existsSync(name);
   host.readFile = read;
+  host.jsDocParsingMode = ts.JSDocParsingMode.ParseNone; // front.ts reads the few that matter
   host.getSourceFile = (name, options) => {
     const text = read(name);
     if (text === undefined) return undefined;

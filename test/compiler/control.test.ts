@@ -30,6 +30,20 @@ describe("control flow", () => {
     expectSameInNodeAndC(source, [["f", 4], ["f", 5]]);
   });
 
+  test("names that stand for one thing inside a block and another outside", () => {
+    const source = `
+      const LIMIT: u32 = 5;
+      class T extends Struct { a: u32; }
+      const storage: T = zeroed();
+      export function inside(n: u32): u32 { let sum = LIMIT; { const LIMIT: u32 = n; sum += LIMIT * 10; } return sum + LIMIT * 100; }
+      export function outside(): u32 { return LIMIT; }
+      function first<T>(list: Slice<T>): T { return list[0]; }
+      const bytes: FixedArray<u8, 2> = [7, 8];
+      export function generic(): u8 { return first(sliceOf(bytes)); }
+      export function plain(): u32 { const one: T = storage; one.a = LIMIT; return one.a; }`;
+    expect(expectSameInNodeAndC(source, [["inside", 2], ["outside"], ["generic"], ["plain"], ["inside", 3]])).toEqual(["525", "5", "7", "5", "535"]);
+  });
+
   test("switch over integers and enumerations", () => {
     const source = `
       enum Reason { CPUID = 10, HLT = 12, MSR = 31 }
