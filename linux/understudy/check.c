@@ -255,11 +255,16 @@ static void print_iommu(const struct capabilities *machine)
 
 	if (!iommu)
 		return;
-	if (strcmp(iommu, "none") == 0)
+	if (strcmp(iommu, "none") == 0) {
 		printf("no IOMMU: not enforced is what a device reaches by DMA, which is all memory, whoever holds it\n");
+		return;
+	}
+	printf("IOMMU %s: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\n",
+	       strcmp(iommu, "vt-d") == 0 ? "VT-d" : "AMD-Vi");
+	if (strcmp(iommu, "vt-d") == 0)
+		printf("interrupts: devices reach only CPUs of the instance that holds them, where this kernel remaps interrupts\n");
 	else
-		printf("IOMMU %s: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\n",
-		       strcmp(iommu, "vt-d") == 0 ? "VT-d" : "AMD-Vi");
+		printf("interrupts: devices of a second instance reach only its CPUs; this kernel may have its own reach any\n");
 }
 
 static void print_json(const struct verdict *verdict, const struct capabilities *machine)

@@ -100,9 +100,9 @@ describe("check", () => {
 
   it.each([
     ["none", "no IOMMU: not enforced is what a device reaches by DMA, which is all memory, whoever holds it"],
-    ["vt-d", "IOMMU VT-d: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own"],
-    ["amd-vi", "IOMMU AMD-Vi: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own"],
-  ])("says in one line what an IOMMU enforces (%s)", (iommu, says) => {
+    ["vt-d", "IOMMU VT-d: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\ninterrupts: devices reach only CPUs of the instance that holds them, where this kernel remaps interrupts"],
+    ["amd-vi", "IOMMU AMD-Vi: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\ninterrupts: devices of a second instance reach only its CPUs; this kernel may have its own reach any"],
+  ])("says in a line or two what an IOMMU enforces (%s)", (iommu, says) => {
     const text = machine({ iommu });
     expect(check(text)).toEqual({ exitCode: 0, output: `ready: 2 CPUs with VT-x, EPT and unrestricted guest\n${says}\n`, errors: "" });
     expect(JSON.parse(check(text, "--json").output)).toEqual({ ready: true, cpus: 2, iommu, missing: [] });

@@ -109,14 +109,16 @@ describe("devices beneath AMD's IOMMU", () => {
     expect([AMD.CONTROL, AMD.TABLE, AMD.COMMANDS, AMD.STATUS].map((offset) => register(vmm, offset) & ~2)).toEqual([0, 0, 0, 0]);
   });
 
-  test("are a second instance's, in its memory alone, with interrupts that nobody remaps", () => {
+  test("are a second instance's, in its memory alone, with a table of interrupts that is not the first's", () => {
     const { vmm, unit } = machine(translates);
     const before = writes(unit, CARD, OWN);
     expect(before).toBe(OWN);
     expect(boot(vmm, grantCard)).toBe(OK);
     expect(writes(unit, CARD, 0x7000n)).toBe(BASE + 0x7000n);
     expectSameReach(vmm, unit, 2, CARD);
-    expect(unit.lookUp(CARD)![2]).toBe(0n);
+    const interrupts = unit.lookUp(CARD)![2]!;
+    expect([interrupts & 1n, interrupts >> 60n]).toEqual([1n, 2n]);
+    expect((interrupts & 0xf_ffff_ffff_ffc0n) - REGION).toBeLessThan(REGION_SIZE);
     status(vmm);
     const from = vmm.call.nextSequence!() as unknown as bigint;
     expect(writes(unit, CARD, OWN)).toBeNull();

@@ -9,10 +9,15 @@ export const AMD = { TABLE: 0, COMMANDS: 8, EVENTS: 0x10, CONTROL: 0x18, FEATURE
 export const ENABLE = 1n, EVENTS_ON = 4n, COMMANDS_ON = 0x1000n;
 const PERMISSIONS = { read: 1n << 61n, write: 1n << 62n };
 
+/** An interrupt that a message became. */
+export interface Interrupt { vector: number; destination: number }
+
 export class AmdUnit {
   /** 64-bit registers by offset. */
   readonly registers = new Map<number, bigint>([[AMD.FEATURES, 0x29d3n]]);
   private readonly entries = new Map<number, bigint[]>();
+  /** Interrupt table entries that were looked up, by requester and index. */
+  private readonly remapped = new Map<string, [bigint, bigint]>();
   private readonly pages = new Map<string, { domain: bigint; entry: bigint }>();
   interrupts = 0;
 
@@ -74,8 +79,11 @@ export class AmdUnit {
       case 3:
         for (const [key, { domain }] of this.pages) if (domain === ((low >> 32n) & 0xffffn)) this.pages.delete(key);
         return true;
-      case 5: return true;
+      case 5:
+        for (const [key] of this.remapped) if (key.startsWith(`${low & 0xffffn} `)) this.remapped.delete(key);
+        return true;
       case 8:
+        this.remapped.clear();
         this.entries.clear();
         this.pages.clear();
         return true;
@@ -91,6 +99,31 @@ export class AmdUnit {
     const found = entry ? this.translate(bdf, entry, address, write) : null;
     if (found === null) this.log((entry ? 2n : 1n) << 60n | (write ? 1n << 53n : 0n) | BigInt(bdf), address);
     return found;
+  }
+
+  /** What a device's message becomes; null for none, and an event says so. */
+  interrupt(bdf: number, address: bigint, data: number): Interrupt | null {
+    if (!(this.get(AMD.CONTROL) & ENABLE)) return { vector: data & 0xff, destination: Number((address >> 12n) & 0xffn) };
+    const device = this.entries.get(bdf) ?? this.lookUp(bdf);
+    const part = device?.[2] ?? 0n;
+    if (device) this.entries.set(bdf, device);
+    if (device && !(part & 1n)) return { vector: data & 0xff, destination: Number((address >> 12n) & 0xffn) };
+    const index = data & 0x7ff;
+    const found = device && (part >> 60n) % 4n === 2n && index < 1 << Number((part >> 1n) & 15n) ? this.remap(bdf, part & 0xf_ffff_ffff_ffc0n, index) : null;
+    if (!found) this.log((2n << 60n) | (1n << 51n) | BigInt(bdf), BigInt(index));
+    return found;
+  }
+
+  private remap(bdf: number, table: bigint, index: number): Interrupt | null {
+    const wide = (this.get(AMD.CONTROL) & 0x2_0000n) !== 0n;
+    const { memory } = this.machine;
+    const key = `${bdf} ${index}`;
+    const read = (): [bigint, bigint] => (wide ? [memory.read(table + BigInt(index) * 16n, 8), memory.read(table + BigInt(index) * 16n + 8n, 8)] : [memory.read(table + BigInt(index) * 4n, 4), 0n]);
+    const [low, high] = this.remapped.get(key) ?? read();
+    if (!(low & 1n)) return null;
+    this.remapped.set(key, [low, high]);
+    if (low & 0xfcn) throw new Error("the VMM makes fixed interrupts with physical destinations, and their kernel the EOIs");
+    return wide ? { vector: Number(high & 0xffn), destination: Number((low >> 8n) & 0xff_ffffn) } : { vector: Number((low >> 16n) & 0xffn), destination: Number((low >> 8n) & 0xffn) };
   }
 
   /** A device's entry as the unit has it: the words of 8 bytes. */

@@ -1,19 +1,18 @@
 import { describe, expect, test } from "vitest";
 import { APIC_BASE, APIC_BASE_X2APIC } from "./machine.ts";
-import { configWrite, config } from "./pci-access.ts";
+import { CARD, MESSAGES, MSI, MSIX, WINDOW, addCard, msi, msix, setMsi, setMsix } from "./message-card.ts";
+import { config, configWrite } from "./pci-access.ts";
 import { PciExpress } from "./pci-express.ts";
 import { HYPERCALL, type Request, boot, load, mapKernel, outb, reaches, store } from "./scenario.ts";
 import { IRE, type Interrupt, QIE, SIRTP, VTD, VTD_BASE, VtdUnit } from "./vtd.ts";
 import { OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
 
-const PORT = 0x10, NIC = 0x18, CARD = 0x100;
+const NIC = 0x18;
 /** APIC ids: in two of x2APIC mode's clusters. */
 const IDS = [0, 1, 2, 0x11];
 /** Where the first kernel has its queue and its table of interrupts. */
 const QUEUE = 0x510_0000n, TABLE = 0x520_0000n;
 const X2APIC = 0x800n;
-/** The card's capabilities, and its memory: MSI-X's table has a page with other registers in it. */
-const MSI = 0x40, MSIX = 0x60, WINDOW = 0xfe80_0000n, MESSAGES = WINDOW + 0x2000n;
 const MASKED = 0x4000, ENABLED = 0x8000;
 
 interface Made { vmm: Vmm; unit: VtdUnit; pci: PciExpress }
@@ -26,8 +25,6 @@ function machine({ x2apic, ids = IDS, before }: Mode = { x2apic: true }): Made {
   const unit = new VtdUnit(vmm.machine);
   const { memory } = vmm.machine;
   pci.add(0, 0x29c08086, 0x060000);
-  pci.addPort(PORT, 1);
-  pci.functions.get(PORT)!.setUint32(0x20, 0xfe90_fe80, true);
   pci.add(NIC, 0x10d38086, 0x020000);
   addCard(pci);
   memory.write(unit.base + BigInt(VTD.IQA), 8, QUEUE);
@@ -40,17 +37,6 @@ function machine({ x2apic, ids = IDS, before }: Mode = { x2apic: true }): Made {
   mapKernel(vmm);
   look(vmm);
   return { vmm, unit, pci };
-}
-
-/** A card with four MSI messages, maskable, and eight of MSI-X. */
-function addCard(pci: PciExpress): void {
-  const card = pci.add(CARD, 0x11e81234, 0x00ff00);
-  card.setUint16(6, 0x10, true);
-  card.setUint8(0x34, MSI);
-  card.setUint32(MSI, 0x0184_6005, true);
-  card.setUint32(MSIX, 0x0007_0011, true);
-  card.setUint32(MSIX + 4, 0x2000, true);
-  card.setUint32(0x10, Number(WINDOW), true);
 }
 
 function look(vmm: Vmm, cpu = 0): void {
@@ -252,33 +238,15 @@ describe("a second instance beside a kernel in x2APIC mode", () => {
   });
 });
 
-/** The second kernel writes MSI's message. */
-function setMsi(vmm: Vmm, destination: number, vector: number, control = 1): void {
-  configWrite(vmm, 1, CARD, MSI + 4, 4, 0xfee0_0000 | (destination << 12));
-  configWrite(vmm, 1, CARD, MSI + 8, 4, 0);
-  configWrite(vmm, 1, CARD, MSI + 12, 2, vector);
-  configWrite(vmm, 1, CARD, MSI + 2, 2, 0x184 | control);
-}
-
-/** And one of MSI-X's. */
-function setMsix(vmm: Vmm, number: number, destination: number, vector: number): void {
-  const place = MESSAGES + BigInt(number * 16);
-  store(vmm, 1, place, 0xfee0_0000 + destination * 0x1000);
-  store(vmm, 1, place + 4n, 0);
-  store(vmm, 1, place + 8n, vector);
-  store(vmm, 1, place + 12n, 0);
-}
-
 /** The function sends the message that it has. */
 function sendMsi({ unit, pci }: Made, number = 0): Interrupt | null {
-  const card = pci.functions.get(CARD)!;
-  return unit.interrupt(CARD, BigInt(card.getUint32(MSI + 4, true)), card.getUint16(MSI + 12, true) | number);
+  const { address, data } = msi(pci, number);
+  return unit.interrupt(CARD, address, data);
 }
 
 function sendMsix({ vmm, unit }: Made, number: number, bdf = CARD): Interrupt | null {
-  const { memory } = vmm.machine;
-  const place = MESSAGES + BigInt(number * 16);
-  return unit.interrupt(bdf, memory.read(place, 4) | (memory.read(place + 4n, 4) << 32n), Number(memory.read(place + 8n, 4)));
+  const { address, data } = msix(vmm.machine, number);
+  return unit.interrupt(bdf, address, data);
 }
 
 describe.each([[true], [false]])("messages of a second instance's function, beside a kernel that remaps in x2APIC mode: %s", (x2apic) => {
@@ -343,6 +311,18 @@ describe.each([[true], [false]])("messages of a second instance's function, besi
     store(vmm, 1, MESSAGES + 0x800n, 0x1234);
     expect([vmm.machine.memory.read(MESSAGES + 0x800n, 4), load(vmm, 1, MESSAGES + 0x800n)]).toEqual([0x1234n, 0x1234n]);
     expect([WINDOW, MESSAGES, MESSAGES + 0x1000n].map((address) => reaches(vmm, 2, address)?.permissions ?? 0n)).toEqual([7n, 0n, 7n]);
+  });
+
+  test("are the function's again when its kernel has reset it, and writes them anew", () => {
+    const made = started();
+    const { vmm, pci } = made;
+    setMsix(vmm, 3, 1, 0x62);
+    setMsi(vmm, 1, 0x61);
+    vmm.machine.memory.writeBytes(MESSAGES, new Uint8Array(0x80));
+    for (let byte = 4; byte < 14; byte += 1) pci.functions.get(CARD)!.setUint8(MSI + byte, 0);
+    setMsix(vmm, 3, 1, 0x62);
+    setMsi(vmm, 1, 0x61);
+    expect([sendMsix(made, 3), sendMsi(made)]).toEqual([to(1, 0x62), to(1, 0x61)]);
   });
 
   test("are looked at where their kernel has put the table, and nowhere that it does not reach", () => {

@@ -11,7 +11,7 @@ import {
   CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE, ecamBase, ecamSize, isBridge, isPciBridge, isPresent, noticeFunction, readConfig, writeConfig,
 } from './pci-bus.ts';
 import { noteRequester } from './iommu/iommu.ts';
-import { followTable, readMessageConfig, writeMessageConfig } from './messages.ts';
+import { followTable, readMessageConfig, writeMessageConfig } from './messages/registers.ts';
 import { shieldRead, shieldWrite } from './pci-slot.ts';
 
 /** Address bits that only some processors know (AMD's extended access by port): nobody uses them where there is memory for that. */

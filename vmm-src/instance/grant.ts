@@ -9,7 +9,7 @@ import { MAP_TABLES_PER_RANGE, mapIdentical, mapTablesFree, unmapRange } from '.
 import { MAP_ALL } from '../cpu/permissions.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
 import { routesMessages } from '../devices/iommu/iommu.ts';
-import { watchMessages } from '../devices/messages.ts';
+import { watchMessages } from '../devices/messages/registers.ts';
 import { bridgeAbove, ecamBase, ecamSize, isBridge, readConfig, writeConfig } from '../devices/pci-bus.ts';
 import { platform } from '../devices/platform.ts';
 import { record } from '../events.ts';

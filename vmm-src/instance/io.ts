@@ -9,7 +9,7 @@ import { mergeRegister } from '../devices/decode.ts';
 import { ioapicEntry } from '../devices/ioapic.ts';
 import { PortEvent, isResetRequest, isSleepRequest, shadowIn, shadowOut } from '../devices/legacy.ts';
 import { configIn, configOut, isConfigPort } from '../devices/pci-config.ts';
-import { takeMapChange } from '../devices/messages.ts';
+import { takeMapChange } from '../devices/messages/registers.ts';
 import { COM1, UART_IRQ, UART_PORTS, uartInterrupt } from '../devices/uart.ts';
 import { portRead, portWrite } from '../machine/ports.ts';
 import { instanceOf, runningInstances } from './instance.ts';

@@ -13,7 +13,7 @@ import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../
 import { hpetRead, hpetWrite, isCounter } from '../devices/hpet.ts';
 import { ioapicBase, ioapicRead, ioapicWrite } from '../devices/ioapic.ts';
 import { isIommu, readIommu, writeIommu } from '../devices/iommu/iommu.ts';
-import { isMessagePage, readMessagePage, takeMapChange, writeMessagePage } from '../devices/messages.ts';
+import { isMessagePage, readMessagePage, takeMapChange, writeMessagePage } from '../devices/messages/registers.ts';
 import { isEcam, readEcam, writeEcam } from '../devices/pci-config.ts';
 import { platform } from '../devices/platform.ts';
 import { updateTick } from '../devices/tick.ts';

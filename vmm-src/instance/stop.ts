@@ -15,7 +15,7 @@ import { startVcpu } from '#processor/start.ts';
 import { record } from '../events.ts';
 import { KEYBOARD_COMMAND, KEYBOARD_RESET, RESET_CONTROL, RESET_CPU } from '../devices/legacy.ts';
 import { keepRemapping, updateIommu } from '../devices/iommu/iommu.ts';
-import { dropMessages } from '../devices/messages.ts';
+import { dropMessages } from '../devices/messages/slots.ts';
 import { haltForever, portOut8, readTsc } from '../machine/intrinsics.ts';
 import { FREE, amountOf, cpuOwner, cpuTenant, moveEverything, pieceAt, pieceTotal, setCpuOwner } from '../partition.ts';
 import { otherInstance } from './boot.ts';

@@ -12,7 +12,7 @@ import { trapMsrRead } from '#processor/bitmaps.ts';
 import { handOverHpet } from '../devices/hpet.ts';
 import { forgetIommuOwner, updateIommu } from '../devices/iommu/iommu.ts';
 import { handOverIoapic } from '../devices/ioapic.ts';
-import { holdMessages, releaseMessages } from '../devices/messages.ts';
+import { holdMessages, releaseMessages } from '../devices/messages/handover.ts';
 import { handOverLegacy } from '../devices/legacy.ts';
 import { handOverUart } from '../devices/uart.ts';
 import { record } from '../events.ts';
@@ -80,7 +80,6 @@ export function takeEverything(vcpu: Vcpu): Result {
   handOverHpet();
   holdMessages();
   forgetIommuOwner();
-  releaseMessages();
   handOverIoapic();
   handOverUart();
   openPorts(self);
@@ -88,6 +87,7 @@ export function takeEverything(vcpu: Vcpu): Result {
   instanceOf(self).holdsPlatform = true;
   instanceOf(other).holdsPlatform = false;
   updateIommu(self);
+  releaseMessages();
   flushMemoryMap(vcpu);
   letGo();
   adoptFreeCpus(self);

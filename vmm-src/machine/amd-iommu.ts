@@ -30,6 +30,9 @@ export const AMD_ENABLE: u64 = 1n;
 export const AMD_EVENTS_ON: u64 = 4n;
 export const AMD_COHERENT: u64 = 0x400n;
 export const AMD_COMMANDS_ON: u64 = 0x1000n;
+/** Entries of interrupt tables have 16 bytes, and destinations of 32 bits. */
+export const AMD_WIDE_ENTRIES: u64 = 0x20000n;
+export const AMD_WIDE_DESTINATIONS: u64 = 0x4000000000000n;
 /** The device table is in segments. */
 export const AMD_SEGMENTS: u64 = 0x1c00000000n;
 /** Extended features: the command that invalidates everything. */
@@ -51,8 +54,27 @@ export const AMD_4_LEVELS: u64 = 0x800n;
 /** Tables of a guest's. */
 export const AMD_GUEST: u64 = 0x80000000000000n;
 export const AMD_PERMISSIONS: u64 = 0x6000000000000000n;
-/** Of the third 8: the interrupt half is valid. */
+/** Of the third 8: the interrupt half is valid, its table has so many entries as a power of two, and fixed interrupts go by it; no others then, unless bits that the VMM leaves clear say so. */
 export const AMD_REMAPS: u64 = 1n;
+export const AMD_INTERRUPTS_LENGTH_SHIFT: u64 = 1n;
+export const AMD_INTERRUPTS_BY_TABLE: u64 = 0x2000000000000000n;
+
+/**
+ * Interrupt table entries (2.2.5.2): on, type in bits 4:2, 0 for fixed; of 4 bytes,
+ * or of 16 with the vector in the second 8.
+ *
+ *  4 bytes   31     24 23    16 15         8  7  6  5  4   2  1  0
+ *           │    0    │ vector │destination│0│DM│EOI│ type │NF│on│
+ *  16 bytes  63     32 31                  8  7  6 …           0
+ *           │    0    │  destination 23:0   │  as above         │
+ *            127        120 119                 72 71         64
+ *           │destin. 31:24 │         0            │   vector    │
+ */
+export const AMD_ENTRY_ON: u64 = 1n;
+export const AMD_ENTRY_DESTINATION_SHIFT: u64 = 8n;
+export const AMD_ENTRY_VECTOR_SHIFT: u64 = 16n;
+export const AMD_ENTRY_HIGH_DESTINATION: u32 = 0xffffff;
+export const AMD_ENTRY_HIGH_SHIFT: u64 = 32n;
 
 /** Commands (2.4): their number is in bits 63:60. What of each is not reserved. */
 export const AMD_OPERATION_SHIFT: u64 = 60n;
@@ -79,3 +101,6 @@ export const AMD_ILLEGAL_ENTRY: u64 = 1n;
 export const AMD_PAGE_FAULT: u64 = 2n;
 export const AMD_INVALID_REQUEST: u64 = 8n;
 export const AMD_EVENT_WRITE: u64 = 0x20000000000000n;
+/** It was an interrupt; the address has the message's data then, whose low bits are the entry's number. */
+export const AMD_EVENT_ENTRY: u64 = 0x7ffn;
+export const AMD_EVENT_INTERRUPT: u64 = 0x8000000000000n;

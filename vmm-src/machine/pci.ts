@@ -41,6 +41,7 @@ export const MSIX_ENTRIES: u32 = 0x7ff;
 export const MSIX_MASKED: u32 = 0x4000;
 export const MSIX_ENABLE: u32 = 0x8000;
 export const MSIX_TABLE: u32 = 4;
+export const MSIX_ENTRY: u32 = 16;
 export const MSIX_ENTRY_CONTROL: u32 = 12;
 export const MSIX_ENTRY_MASKED: u32 = 1;
 /** A message's address (SDM Vol. 3A, 12.11.1); its data has vector and mode where the ICR has them. */

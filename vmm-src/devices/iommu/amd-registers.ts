@@ -7,7 +7,7 @@ import { EventType } from '../../abi.ts';
 import { record } from '../../events.ts';
 import {
   AMD_COMMANDS, AMD_COMMANDS_ON, AMD_COMMAND_HEAD, AMD_COMMAND_TAIL, AMD_COMPLETE_REQUEST, AMD_CONTROL, AMD_DEVICE_BITS,
-  AMD_DEVICE_TABLE, AMD_DEVICE_TLB_ADDRESS_BITS, AMD_DEVICE_TLB_BITS, AMD_ENABLE, AMD_EVENTS, AMD_EVENTS_B, AMD_EVENTS_ON, AMD_EVENT_HEAD,
+  AMD_DEVICE_TABLE, AMD_DEVICE_TLB_ADDRESS_BITS, AMD_DEVICE_TLB_BITS, AMD_ENABLE, AMD_EVENTS, AMD_EVENTS_B, AMD_EVENTS_ON, AMD_EVENT_ENTRY, AMD_EVENT_HEAD, AMD_EVENT_INTERRUPT,
   AMD_EVENT_TAIL, AMD_EVENT_WRITE, AMD_FORGET_ALL, AMD_FORGET_DEVICE, AMD_FORGET_DEVICE_TLB, AMD_FORGET_INTERRUPTS, AMD_FORGET_PAGES,
   AMD_GUEST_INTERRUPTS, AMD_ILLEGAL_ENTRY, AMD_INVALID_REQUEST, AMD_OPERATION_SHIFT, AMD_PAGES_ADDRESS_BITS, AMD_PAGES_BITS, AMD_PAGE_FAULT,
   AMD_PAGE_REQUESTS, AMD_PAGE_REQUESTS_B, AMD_REQUEST_BITS, AMD_REQUEST_STATUS_BITS, AMD_SIZE, AMD_STATUS, AMD_STATUS_COMMANDS_RUN,
@@ -17,7 +17,7 @@ import { PAGE_SIZE } from '../../machine/registers.ts';
 import { holdsMemory } from '../../partition.ts';
 import { amdAt, amdTotal, isTranslatedByAmdOs, updateAmd, updateAmdRequester } from './amd.ts';
 import { AmdUnit, amdStatus, amdSubmit, nextEvent, ringBase, ringSize, runUnit, takeEvent } from './amd-unit.ts';
-import { requesterInstance } from './tables.ts';
+import { requesterInstance, requesterOwner } from './tables.ts';
 
 const SLOT: u64 = 16n;
 /** In one look at a log: a device may go on all the while. */
@@ -157,7 +157,10 @@ function collectFromUnit(unit: AmdUnit, holder: u32): void {
     const number: u64 = low >> AMD_OPERATION_SHIFT;
     const bdf = wrapU32(low & AMD_DEVICE_BITS);
     const isDevice = number === AMD_PAGE_FAULT || number === AMD_ILLEGAL_ENTRY || number === AMD_INVALID_REQUEST;
-    if (!isDevice || isTranslatedByAmdOs(bdf, holder)) passEvent(unit, event, holder);
+    const isInterrupt = isDevice && (low & AMD_EVENT_INTERRUPT) !== 0n;
+    const isOs = isInterrupt ? requesterOwner(bdf, holder) === holder : isTranslatedByAmdOs(bdf, holder);
+    if (!isDevice || isOs) passEvent(unit, event, holder);
+    else if (isInterrupt) record(EventType.INTERRUPT_VIOLATION, requesterInstance(bdf, holder), 0, load64(event + 8n) & AMD_EVENT_ENTRY, u64(bdf));
     else {
       const isWrite: u64 = (low & AMD_EVENT_WRITE) !== 0n ? 1n << 16n : 0n;
       record(EventType.DMA_VIOLATION, requesterInstance(bdf, holder), 0, load64(event + 8n) & ~(PAGE_SIZE - 1n), u64(bdf) | isWrite);

@@ -7,6 +7,7 @@ import {
   AMD_ADDRESS, AMD_COHERENT, AMD_COMMANDS, AMD_COMMANDS_ON, AMD_COMMAND_HEAD, AMD_COMMAND_TAIL, AMD_CONTROL, AMD_DEVICE_TABLE, AMD_ENABLE,
   AMD_EVENTS, AMD_EVENTS_ON, AMD_EVENT_HEAD, AMD_EVENT_TAIL, AMD_FORGET_ALL, AMD_OPERATION_SHIFT, AMD_RING_LENGTH, AMD_RING_SHIFT, AMD_STATUS,
   AMD_STATUS_COMMANDS_RUN, AMD_STATUS_EVENT, AMD_STATUS_EVENTS_RUN, AMD_STATUS_OVERFLOW, AMD_WAIT, AMD_WAIT_ADDRESS, AMD_WAIT_STORE,
+  AMD_WIDE_DESTINATIONS, AMD_WIDE_ENTRIES,
 } from '../../machine/amd-iommu.ts';
 
 export class AmdUnit extends Struct {
@@ -56,9 +57,18 @@ export function ringBase(base: u64): HostPhysical {
   return base & AMD_ADDRESS;
 }
 
+/** The form of interrupt tables' entries stays as it is, though the operating system changes it: another instance's functions have some. */
+let kept: boolean = false;
+const FORM: u64 = AMD_WIDE_ENTRIES | AMD_WIDE_DESTINATIONS;
+
+export function keepAmdForm(keep: boolean): void {
+  kept = keep;
+}
+
 /** The unit runs: for the VMM, and as the operating system has it in all else. */
 export function runUnit(unit: AmdUnit): void {
-  amdWrite(unit, AMD_CONTROL, unit.osControl | OWN | AMD_COHERENT);
+  const form: u64 = kept ? amdRead(unit, AMD_CONTROL) & FORM : unit.osControl & FORM;
+  amdWrite(unit, AMD_CONTROL, (unit.osControl & ~FORM) | form | OWN | AMD_COHERENT);
 }
 
 /** Stops commands and events, so that their rings may change. */

@@ -1,7 +1,7 @@
 /**
  * AMD's IOMMU while the VMM is there. All units share the VMM's device table. A
  * requester of another instance than the one that holds the platform has that
- * instance's memory map, and its interrupts as they are; one of the holder's that
+ * instance's memory map, and a table of interrupts of the VMM's; one of the holder's that
  * its kernel left untranslated has the holder's map. Where that kernel translates,
  * its own entry stands, with its own page tables, in the VMM's table.
  */
@@ -11,7 +11,8 @@ import {
 } from '../../machine/amd-iommu.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
 import { functionAt, functionTotal, holdsMemory, isHeld } from '../../partition.ts';
-import { AmdUnit, amdInvalidate, amdRead, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
+import { clearAmdEntry, clearOwnInterrupts, forgetEntries, hasWideEntries, ownInterrupts, setAmdEntry } from './amd-interrupts.ts';
+import { AmdUnit, amdInvalidate, amdRead, keepAmdForm, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
 import { requesterOwner, tablesFree, takeTables } from './tables.ts';
 
 const MAX_UNITS: u32 = 16;
@@ -34,6 +35,7 @@ assertLayout<Entry>(32);
 export function resetAmd(): void {
   unitCount = 0;
   table = 0n;
+  keepAmdForm(false);
 }
 
 /** A unit that the tables name; false where there are too many. Tables name one several times. */
@@ -91,6 +93,7 @@ function rightEntry(bdf: u32, holder: u32, out: Entry): void {
   // Valid, with a table of no levels, and no permission: nothing is reached.
   out.translation = AMD_VALID;
   if (!isHeld(owner)) return;
+  if (owner !== holder) out.interrupts = ownInterrupts();
   let permissions: u64 = AMD_PERMISSIONS;
   if (owner === holder && isOsOn()) {
     const place = osEntry(bdf, holder);
@@ -169,6 +172,7 @@ export function engageAmd(holder: u32): boolean {
   const pages: u32 = PAGES_PER_BUS * busesUsed();
   if (pages + 2 * unitCount > tablesFree()) return false;
   table = takeTables(pages);
+  clearOwnInterrupts();
   requesters = busesUsed() * BUS_FUNCTIONS;
   updateAll(holder);
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
@@ -190,6 +194,7 @@ export function disengageAmd(): void {
 
 /** For a kernel that was never told of the units: to it they are off, as after reset. */
 export function forgetAmdOwner(): void {
+  keepAmdForm(false);
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
     const unit = units[i];
@@ -214,4 +219,31 @@ export function turnOffAmdUnits(): void {
 export function amdRemapsInterrupts(holder: u32): boolean {
   const entry = osEntry(ioapicRequester, holder);
   return entry !== 0n && (at<Entry>(entry).interrupts & AMD_REMAPS) !== 0n;
+}
+
+/** Whether all units have one form of interrupt table entries, so that functions of another instance can have a table of theirs. */
+export function amdRoutes(): boolean {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount && hasWideEntries(units[i]) !== hasWideEntries(units[0])) return false;
+  }
+  return true;
+}
+
+/** A requester's message with entry `slot` becomes an interrupt at one processor; true: one may have been lost meanwhile. */
+export function routeAmd(slot: u32, requester: u32, vector: u32, mode: u32, apicId: u32): boolean {
+  const missed = setAmdEntry(hasWideEntries(units[0]), slot, vector, mode, apicId);
+  forgetAmdEntries(requester);
+  return missed;
+}
+
+/** It goes nowhere. */
+export function unrouteAmd(slot: u32, requester: u32): void {
+  clearAmdEntry(hasWideEntries(units[0]), slot);
+  forgetAmdEntries(requester);
+}
+
+function forgetAmdEntries(requester: u32): void {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount) forgetEntries(units[i], requester);
+  }
 }

@@ -7,12 +7,14 @@
  */
 import { IoFormat } from '../../cpu/io-page-format.ts';
 import { setIoFormat } from '../../cpu/memory-map.ts';
+import { MESSAGE_ADDRESS } from '../../machine/pci.ts';
 import { AMD_SIZE } from '../../machine/amd-iommu.ts';
 import { VTD_MESSAGE_ADDS, VTD_SIZE, vtdMessage } from '../../machine/vtd.ts';
 import {
-  addAmd, amdAt, amdRemapsInterrupts, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, resetAmd, setIoapicRequester, turnOffAmdUnits, updateAmd,
-  updateAmdRequester,
+  addAmd, amdAt, amdRemapsInterrupts, amdRoutes, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, resetAmd, routeAmd, setIoapicRequester, turnOffAmdUnits, unrouteAmd,
+  updateAmd, updateAmdRequester,
 } from './amd.ts';
+import { keepAmdForm } from './amd-unit.ts';
 import { amdAtAddress, collectAmd, readAmd, writeAmd } from './amd-registers.ts';
 import { resetTables } from './tables.ts';
 import { OWN_ENTRIES, clearOwnEntry, ownIndex, setOwnEntry } from './vtd-interrupts.ts';
@@ -142,32 +144,42 @@ export const OWN_MESSAGES: u32 = OWN_ENTRIES;
 
 /** Whether functions of another instance have to send messages that name an entry of the VMM's, and can: routeMessage. */
 export function routesMessages(): boolean {
-  return engaged && format === IoFormat.VTD && allVtdRemap();
+  return engaged && (format === IoFormat.AMD ? amdRoutes() : allVtdRemap());
 }
 
-/** The address by which a function names the VMM's entry `slot`, with 0 for its data; `adds`: what it adds to that chooses the entry after it. */
-export function ownMessage(slot: u32, adds: boolean): u64 {
-  return vtdMessage(ownIndex(slot)) | (adds ? VTD_MESSAGE_ADDS : 0n);
+/** The address by which a function names the VMM's entry `slot`; `adds`: what it adds to the data chooses the entry after it. */
+export function ownMessage(slot: u32, adds: boolean): u32 {
+  if (format === IoFormat.AMD) return MESSAGE_ADDRESS;
+  return wrapU32(vtdMessage(ownIndex(slot)) | (adds ? VTD_MESSAGE_ADDS : 0n));
+}
+
+/** The data by which it does. */
+export function ownMessageData(slot: u32): u32 {
+  return format === IoFormat.AMD ? slot : 0;
 }
 
 /** Number of entry `slot` in the unit's table, as its faults have it. */
 export function messageEntry(slot: u32): u32 {
-  return ownIndex(slot);
+  return format === IoFormat.AMD ? slot : ownIndex(slot);
 }
 
-/** The message of a requester's that names entry `slot` becomes an interrupt at one processor. */
-export function routeMessage(slot: u32, requester: u32, vector: u32, mode: u32, apicId: u32): void {
+/** The message of a requester's that names entry `slot` becomes an interrupt at one processor; true: one may have been lost while that was changed. */
+export function routeMessage(slot: u32, requester: u32, vector: u32, mode: u32, apicId: u32): boolean {
+  if (format === IoFormat.AMD) return routeAmd(slot, requester, vector, mode, apicId);
   for (let i: u32 = 0; i < vtdTotal(); i++) setOwnEntry(vtdAt(i), slot, requester, vector, mode, apicId);
+  return false;
 }
 
-/** The message that names entry `slot` goes nowhere. */
-export function unrouteMessage(slot: u32): void {
+/** A requester's message that names entry `slot` goes nowhere. */
+export function unrouteMessage(slot: u32, requester: u32): void {
+  if (format === IoFormat.AMD) unrouteAmd(slot, requester);
   for (let i: u32 = 0; i < vtdTotal(); i++) clearOwnEntry(vtdAt(i), slot);
 }
 
 /** Remapping stays on, and in its mode, whatever the holder's kernel does: another instance's messages are routed. */
 export function keepRemapping(keep: boolean, holder: u32): void {
-  if (engaged && format === IoFormat.VTD) keepVtdRemapping(keep, holder);
+  if (engaged && format === IoFormat.AMD) keepAmdForm(keep);
+  else if (engaged) keepVtdRemapping(keep, holder);
 }
 
 /** Of a redirection entry's high word, with VT-d: it names an entry of a remapping table (VT-d 4.1, 5.1.5.1). */

@@ -3,7 +3,7 @@
  * unit walks a table of the VMM's. In it are the kernel's entries, as far as they
  * stay within the kernel's processors, copied when it says that they have changed;
  * and, at the end, those of messages of the other instance's functions
- * (devices/messages.ts), which no other requester can name.
+ * (devices/messages/), which no other requester can name.
  */
 import { CpuState, EventType, MAX_CPUS } from '../../abi.ts';
 import { cpus } from '../../cpu/cpu.ts';
