@@ -16,8 +16,8 @@ interface Result {
   releasePauseTicks: number[];
   /** Ticks of the same work in OS 1, medians; the ratios are to bare. */
   workload: { bare: number; captured: number; released: number; capturedRatio: number; releasedRatio: number };
-  /** Two systems on one CPU, where they can share one; `ratio` is our shortest switch to KVM's. */
-  timeShare?: TimeShares & { ratio: number };
+  /** Two systems on one CPU; `ratio` is our shortest switch to KVM's. */
+  timeShare: TimeShares & { ratio: number };
   /** Its machine code; its source in the dialect, all lines and those with code. */
   vmm: { textBytes: number; lines: number; codeLines: number };
 }
@@ -51,7 +51,7 @@ function withRatio(shares: TimeShares): Result["timeShare"] {
   return { ...shares, ratio: rounded(shortest / shares.kvmSwitchTicks, 3) };
 }
 
-function resultOf(place: Place, { nativeCpuid, oursCpuid, kvmCpuid, workload }: OneCpu, pauses: Pauses, shares: TimeShares | undefined): Result {
+function resultOf(place: Place, { nativeCpuid, oursCpuid, kvmCpuid, workload }: OneCpu, pauses: Pauses, shares: TimeShares): Result {
   const sums = new Set(Object.values(workload).map(({ sum }) => sum));
   if (sums.size !== 1) throw new UserError(`the workload's results differ: ${[...sums].join(", ")}`);
   const [bare, captured, released] = [workload.bare, workload.captured, workload.released].map(({ ticks }) => median(ticks)) as [number, number, number];
@@ -60,14 +60,14 @@ function resultOf(place: Place, { nativeCpuid, oursCpuid, kvmCpuid, workload }: 
     capturePauseTicks: pauses.capture.map(median),
     releasePauseTicks: pauses.release.map(median),
     workload: { bare, captured, released, capturedRatio: rounded(captured / bare, 4), releasedRatio: rounded(released / bare, 4) },
-    ...(shares && { timeShare: withRatio(shares) }),
+    timeShare: withRatio(shares),
     vmm: measureVmm(place),
   };
 }
 
 const spread = (values: number[]) => `${grouped(Math.min(...values))} to ${grouped(Math.max(...values))}`;
 
-function timeShareRows(timeShare: NonNullable<Result["timeShare"]>): [string, string, string][] {
+function timeShareRows(timeShare: Result["timeShare"]): [string, string, string][] {
   return [
     ...Object.entries(timeShare.byWeight).map(([weights, { shareOs1, shareOs2, worstWaitTicks }]): [string, string, string] => [
       `shares of one CPU at weights ${weights}`,
@@ -94,7 +94,7 @@ function print({ title }: Place, result: Result, { workload }: OneCpu, pauses: P
       `${grouped(result.workload[state])} ticks`,
       `${ratio[state].toFixed(4)} of bare; ${spread(workload[state].ticks)}, ${workload[state].ticks.length} times`,
     ]),
-    ...(timeShare ? timeShareRows(timeShare) : []),
+    ...timeShareRows(timeShare),
     ["the VMM's code", `${grouped(vmm.textBytes)} bytes`, `from ${grouped(vmm.lines)} lines in the dialect, ${grouped(vmm.codeLines)} of them code`],
   ];
   const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
@@ -114,7 +114,7 @@ async function measure(screen: Screen, iso: string, place: Place): Promise<Resul
   screen.line({ what: place.title });
   const one = await measureOneCpu(screen, iso, place);
   const pauses = await measurePauses(screen, iso, place);
-  const shares = place.canShare ? await measureTimeShares(screen, iso) : undefined;
+  const shares = await measureTimeShares(screen, iso, place);
   const result = resultOf(place, one, pauses, shares);
   print(place, result, one, pauses);
   console.log();

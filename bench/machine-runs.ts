@@ -25,14 +25,14 @@ export interface Place {
   target: Target;
   /** CPUs of the machine whose pauses are measured. */
   pausedCpus: number;
-  /** Whether two systems can share a CPU there. */
-  canShare: boolean;
+  /** How long two systems contend for a CPU: for as many of their turns as the emulator has time for. */
+  contendSeconds: number;
 }
 
 export const places: Place[] = [
-  { title: "Bochs, VT-x", target: bochs, pausedCpus: 2, canShare: true },
+  { title: "Bochs, VT-x", target: bochs, pausedCpus: 2, contendSeconds: 4 },
   // Its CPUs take turns: with two, a pause contains what the other one did meanwhile.
-  { title: "QEMU, AMD-V", target: qemu, pausedCpus: 1, canShare: false },
+  { title: "QEMU, AMD-V", target: qemu, pausedCpus: 1, contendSeconds: 1 },
 ];
 
 /** What the run with one CPU found: ticks are instructions only where no other CPU shares them. */

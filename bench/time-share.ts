@@ -1,16 +1,14 @@
 import { type Machine, run, runJson } from "../demo/machine.ts";
 import type { Screen } from "../demo/screen.ts";
 import { commandLine } from "../image/iso.ts";
-import { startBochs } from "../test/machine/bochs.ts";
-import { median } from "./machine-runs.ts";
+import { type Place, median } from "./machine-runs.ts";
 
 const seconds = 1000;
 const os2 = "/lib/understudy/os2";
 /** Gaps from here on are turns of the other system: a kernel's own interrupts take less. */
 const leastGapTicks = 20000;
-/** How long both contend, and how much of that OS 1's account is taken over. */
-const contendSeconds = 4;
-const accountSeconds = 2;
+/** Time to tell both what to do. */
+const leadSeconds = 15;
 
 /** What both systems had of one CPU, in which both never halted. */
 export interface TimeShare {
@@ -36,6 +34,8 @@ interface Gaps {
 }
 
 interface Status {
+  now: number;
+  tsc_khz: number;
   instances: { ran_ticks: number; worst_wait_ticks: number }[];
 }
 
@@ -67,12 +67,18 @@ async function inOs2(machine: Machine, command: string): Promise<string> {
   return said;
 }
 
-async function contend(machine: Machine): Promise<TimeShare> {
-  const gaps = (duration: number) => `gaps ${duration * 1000} ${leastGapTicks}`;
-  await inOs2(machine, `${gaps(3 * contendSeconds)} > /tmp/gaps &`);
+/**
+ * Both contend for so long, and the accounts are taken over half of it. They begin at one time, or the one would be done
+ * before the other is told: while both wait, QEMU's time passes no quicker than ours.
+ */
+async function contend(machine: Machine, duration: number): Promise<TimeShare> {
+  const gaps = (time: number) => `gaps ${time * 1000} ${leastGapTicks}`;
+  const { now, tsc_khz } = (await runJson<Status>(machine, "understudy status --json"))[0]!;
+  const wait = `ticks ${now + leadSeconds * 1000 * tsc_khz} > /dev/null`;
+  await inOs2(machine, `(${wait}; ${gaps(3 * duration)}) > /tmp/gaps &`);
   const told = await runJson<Status | Gaps>(
     machine,
-    `${gaps(contendSeconds)} > /tmp/gaps & sleep 1; understudy status --json; sleep ${accountSeconds}; understudy status --json; wait; cat /tmp/gaps`,
+    `${wait}; ${gaps(duration)} > /tmp/gaps & sleep ${duration / 4}; understudy status --json; sleep ${duration / 2}; understudy status --json; wait; cat /tmp/gaps`,
     600 * seconds,
   );
   const [before, after] = told.filter((one): one is Status => "instances" in one);
@@ -92,15 +98,15 @@ async function contend(machine: Machine): Promise<TimeShare> {
 }
 
 /** Two systems on the one CPU of a machine, and KVM's guests on it before. */
-export async function measureTimeShares(screen: Screen, iso: string): Promise<TimeShares> {
-  const machine = await startBochs({ iso, cpus: 1, memoryMiB: 1024, name: "bench-share" });
+export async function measureTimeShares(screen: Screen, iso: string, { target, contendSeconds }: Place): Promise<TimeShares> {
+  const machine = await target.start({ iso, cpus: 1, memoryMiB: 1024, name: `bench-share-${target.name}` });
   const step = <T>(what: string, action: () => Promise<T>) => screen.step("1 CPU, shared", what, action);
   try {
     await step("boots", () => machine.expect(/os1# /, 300 * seconds));
     const kvm = await step("KVM's module: two guests take turns", async () => {
-      await run(machine, "insmod /lib/understudy/understudy.ko; modprobe kvm_intel", 300 * seconds);
+      await run(machine, `insmod /lib/understudy/understudy.ko; modprobe ${target.kvm}`, 300 * seconds);
       const [told] = await runJson<{ shortestTicks: number; medianTicks: number }>(machine, "kvm-switch 0", 200 * seconds);
-      await run(machine, "rmmod kvm_intel kvm", 100 * seconds);
+      await run(machine, `rmmod ${target.kvm} kvm`, 100 * seconds);
       return told!;
     });
     await step("a second system is launched on the same CPU", async () => {
@@ -110,9 +116,9 @@ export async function measureTimeShares(screen: Screen, iso: string): Promise<Ti
     const byWeight: Record<string, TimeShare> = {};
     for (const weight of [1, 3]) {
       await run(machine, `understudy weight 1 ${weight}`);
-      byWeight[`${weight}:1`] = await step(`both never halt, weights ${weight}:1`, () => contend(machine));
+      byWeight[`${weight}:1`] = await step(`both never halt, weights ${weight}:1`, () => contend(machine, contendSeconds));
     }
-    if (machine.troubles.length > 0) throw new Error(`in Bochs' log: ${machine.troubles[0]}`);
+    if (machine.troubles.length > 0) throw new Error(`in the emulator's log: ${machine.troubles[0]}`);
     return { byWeight, kvmSwitchTicks: kvm.shortestTicks, kvmMedianSwitchTicks: kvm.medianTicks };
   } finally {
     await machine.stop();
