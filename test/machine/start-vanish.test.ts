@@ -52,18 +52,20 @@ describe.each(machines)("start and vanish in $name, CPUs: $cpus", ({ target, cpu
     }
   });
 
-  test("leave the kernel healthy a hundred times in a row, with load on every CPU", async () => {
+  // With two CPUs, under-load.test.ts does it a hundred times.
+  const times = count === 1 ? 100 : 25;
+  test(`leave the kernel healthy ${times} times in a row, with load on every CPU`, async () => {
     // Each CPU computes the same sum over and over; a register lost on the way shows as another sum.
     await ok(`md5sum /bin/busybox > /tmp/sum; rm -f /tmp/stop
 for cpu in ${all.join(" ")}; do
   (while [ ! -e /tmp/stop ]; do taskset $((1 << cpu)) md5sum -c -s /tmp/sum || echo wrong >> /tmp/wrong; echo >> /tmp/rounds$cpu; done) >/dev/null 2>&1 &
 done`);
     const output = await ok(
-      `n=0; while [ $n -lt 100 ]; do understudy start >/dev/null && understudy vanish >/dev/null || break; n=$((n+1)); done
+      `n=0; while [ $n -lt ${times} ]; do understudy start >/dev/null && understudy vanish >/dev/null || break; n=$((n+1)); done
 touch /tmp/stop; wait; echo cycles $n wrong $(cat /tmp/wrong 2>/dev/null | wc -l)`,
       400 * seconds,
     );
-    expect(output).toContain("cycles 100 wrong 0");
+    expect(output).toContain(`cycles ${times} wrong 0`);
     for (const cpu of all) expect(Number(await ok(`wc -l < /tmp/rounds${cpu}`))).toBeGreaterThan(2);
     expect(await complaintsInLog()).toBe("0");
   });
