@@ -4,6 +4,7 @@ import { callGraph, checkRecursion } from "./check-recursion.ts";
 import type { Diagnostic } from "./diagnostics.ts";
 import { fillTables } from "./evaluate.ts";
 import type { Base } from "./frontend/carry.ts";
+import { checkGuards } from "./frontend/check-guards.ts";
 import type { Input } from "./frontend/program.ts";
 import { lowerProgram } from "./frontend/lower-module.ts";
 import type { Program } from "./ir.ts";
@@ -29,6 +30,8 @@ export class Session {
     const { program, errors, base } = lowerProgram(this.input, this.base);
     this.base = base;
     if (errors.length > 0) return { program, errors };
+    const unguarded = this.roots === "entries" ? checkGuards(base!.front) : [];
+    if (unguarded.length > 0) return { program, errors: unguarded };
     const graph = callGraph(program);
     const recursion = checkRecursion(graph);
     if (recursion.length > 0) return { program, errors: recursion };

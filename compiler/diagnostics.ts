@@ -163,6 +163,8 @@ export const refuse = {
   fillFunction: (loc: Loc) => no("US4012", loc, "filled takes a function of the program that takes the table and gives nothing", "function fill(table: FixedArray<u32, 256>): void { … }"),
   fillImpure: (loc: Loc, table: string, what: string) =>
     no("US4013", loc, `${table} is computed at compile time, where there is ${what}`, "a function of constants, constant tables and storage of its own"),
+  unguarded: (loc: Loc, guard: string) =>
+    no("US4015", loc, "Node would run this module as ordinary TypeScript, without wraps and traps", `import "${guard}" at its start, by which Node refuses it`),
   fillFails: (loc: Loc, table: string, what: string) => no("US4014", loc, `${table} cannot be computed: ${what}`),
   enumMember: (loc: Loc) => no("US4011", loc, "an enum member has to be a constant u32"),
 

@@ -7,6 +7,8 @@ const own = (file: string): string => fileURLToPath(new URL(file, import.meta.ur
 
 /** What every program of the dialect may use. */
 export const CORE = own("./core/core.d.ts");
+/** What Node refuses a module of the dialect by; this is what tsc sees of it. */
+export const GUARD = own("./core/dialect.d.mts");
 /** What the generated C includes. */
 export const RUNTIME = own("./emit-c/runtime.h");
 /** The simulated machine that modules run on in a test. */

@@ -5,6 +5,7 @@
  * before the hand-over. One that is to leave the machine is HIDDEN, from then on.
  * Ownership is the central fact; page tables and bitmaps follow from it.
  */
+import "../compiler/core/dialect.mjs";
 import { FunctionStatus, MAX_CPUS, MAX_INSTANCES, MemoryRange, ResourceKind, Result, SHIELDED } from './abi.ts';
 
 export const FREE: u32 = 0;

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { ts } from "./typescript.cjs";
 import { type Diagnostic, refuse } from "../diagnostics.ts";
-import { CORE } from "../files.ts";
+import { CORE, GUARD } from "../files.ts";
 import { type Loc, Source } from "../source.ts";
 
 const OPTIONS = {
@@ -33,6 +33,8 @@ export class SourceProgram {
   /** Imported modules before those that import them. */
   readonly modules: ts.SourceFile[] = [];
   readonly imports = new Map<ts.SourceFile, ts.SourceFile[]>();
+  /** Modules that import what Node refuses them by. */
+  readonly guarded = new Set<ts.SourceFile>();
   private readonly program: ts.Program;
   private readonly core: ts.SourceFile;
   private readonly sources = new Map<ts.SourceFile, Source>();
@@ -86,8 +88,12 @@ export class SourceProgram {
       if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) continue;
       const specifier = statement.moduleSpecifier;
       if (!specifier || !ts.isStringLiteral(specifier)) continue;
-      if (![".", ...this.aliases].some((start) => specifier.text.startsWith(start))) throw refuse.importPath(this.loc(specifier));
       const target = this.resolve(specifier);
+      if (target?.fileName === GUARD) {
+        this.guarded.add(file);
+        continue;
+      }
+      if (![".", ...this.aliases].some((start) => specifier.text.startsWith(start))) throw refuse.importPath(this.loc(specifier));
       if (!target) continue; // tsc says so
       imports.push(target);
       const cycleStart = [...path, file].indexOf(target);

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Session, compile } from "../../compiler/compile.ts";
 import { emitC } from "../../compiler/emit-c/program.ts";
 import { entries, explain } from "../../compiler/explain.ts";
+import { GUARDED } from "./worlds.ts";
 
 const CLI = ["compiler/understudy-compiler.cjs"];
 let dir: string;
@@ -51,7 +52,7 @@ describe("a session", () => {
   ];
 
   test("says after every change what a compilation from scratch says", () => {
-    const overlay = new Map(texts);
+    const overlay = new Map([...texts].map(([file, text]) => [file, text + GUARDED]));
     const session = new Session({ entries: [main], overlay }, "entries");
     const outcome = ({ program, errors }: ReturnType<typeof compile>): unknown =>
       (errors.length > 0 ? errors.map((error) => [error.code, error.message, error.loc.start]) : emitC(program));
@@ -133,11 +134,11 @@ describe("the command line", () => {
       "  return sum;",
       "}",
     ];
-    fs.writeFileSync(file, source.join("\n"));
+    fs.writeFileSync(file, source.join("\n") + GUARDED);
     const { status, stdout, stderr } = spawnSync(process.execPath, [...CLI, "fix", file], { encoding: "utf8" });
     expect(stderr).toContain("u32 where u8 is needed [US2002]");
     expect(stderr).toContain("1 error\n");
-    expect(fs.readFileSync(file, "utf8").split("\n")).toEqual(fixed);
+    expect(fs.readFileSync(file, "utf8")).toEqual(fixed.join("\n") + GUARDED);
     expect([status, stdout.match(/\bfixed\b/g)?.length]).toEqual([1, 10]);
   }, 60_000);
 
@@ -150,7 +151,7 @@ describe("the command line", () => {
 
   test("watches: errors after a change, C after the next", async () => {
     const file = path.join(dir, "main.ts");
-    const text = (type: string): string => `/** @entry */\nexport function f(a: ${type}): u32 { return a; }\n`;
+    const text = (type: string): string => `/** @entry */\nexport function f(a: ${type}): u32 { return a; }${GUARDED}`;
     fs.writeFileSync(file, text("u32"));
     const watcher = spawn(process.execPath, [...CLI, "build", "--watch", "--out-dir", dir, file], { stdio: ["ignore", "ignore", "pipe"] });
     const said = lines(watcher);

@@ -8,6 +8,7 @@ import { emitAsmInclude } from "../../compiler/emit-c/asm-include.ts";
 import { emitC } from "../../compiler/emit-c/program.ts";
 import { loadDialect } from "../../compiler/emit-js/load.ts";
 import { report } from "../../compiler/report.ts";
+import { GUARDED } from "./worlds.ts";
 
 type Files = Record<string, string>;
 
@@ -19,6 +20,7 @@ function overlayOf(files: Files): { entry: string; overlay: Map<string, string> 
 /** The last file is the entry. */
 function compileFiles(files: Files) {
   const { entry, overlay } = overlayOf(files);
+  for (const [file, text] of overlay) overlay.set(file, text + GUARDED);
   return compile({ entries: [entry], overlay }, "entries");
 }
 
@@ -69,6 +71,43 @@ describe("modules", () => {
     ]);
     expect(emitC(program)).toContain("\n_Alignas(64) struct Cpu cpu;");
   });
+});
+
+describe("a module that Node would run as ordinary TypeScript", () => {
+  const guard = 'import "./compiler/core/dialect.mjs";\n';
+  const codes = (files: Files): string[] => {
+    const { entry, overlay } = overlayOf(files);
+    return compile({ entries: [entry], overlay }, "entries").errors.map(({ code, loc, instead }) => `${loc.source.path} ${code} ${instead}`);
+  };
+  const adds = "export function add(a: u8, b: u8): u8 { return a + b; }";
+
+  test("is refused: it has functions and does not import the guard", () => {
+    const missing = 'US4015 import "./compiler/core/dialect.mjs" at its start, by which Node refuses it';
+    expect(codes({ "main.ts": adds })).toEqual([`main.ts ${missing}`]);
+    expect(codes({ "one.ts": adds, "main.ts": "import { add } from './one';\nexport function twice(a: u8): u8 { return add(a, a); }" })).toEqual([`one.ts ${missing}`]);
+    const types = `${guard}export class Pair extends Struct { a: u8; b: u8; }`;
+    expect(codes({ "types.ts": types, "main.ts": "import { Pair } from './types';\nexport function sum(pair: Pair): u8 { return pair.a + pair.b; }" })).toEqual([`main.ts ${missing}`]);
+  });
+
+  test("is taken with the guard, or if it uses a value of a module that has it, or has no functions", () => {
+    expect(codes({ "main.ts": guard + adds })).toEqual([]);
+    expect(codes({ "one.ts": guard + adds, "main.ts": "import * as One from './one';\nexport function twice(a: u8): u8 { return One.add(a, a); }" })).toEqual([]);
+    expect(codes({ "main.ts": "export const LIMIT = 3;\nexport enum E { A }\nexport declare function f(): void;" })).toEqual([]);
+  });
+
+  test("does not run in Node, nor does what uses its values", () => {
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), "dialect-"));
+    try {
+      fs.writeFileSync(path.join(dir, "one.ts"), adds + GUARDED);
+      fs.writeFileSync(path.join(dir, "two.ts"), "import { add } from './one';\nexport function twice(a: u8): u8 { return add(a, a); }");
+      for (const file of ["vmm-src/instance/schedule.ts", path.join(dir, "two.ts")]) {
+        const { status, stderr } = spawnSync("node_modules/.bin/tsx", [file], { encoding: "utf8" });
+        expect([status, stderr]).toEqual([1, expect.stringContaining("Error: a module of the dialect is imported as ordinary TypeScript, which would neither wrap nor trap")]);
+      }
+    } finally {
+      fs.rmSync(dir, { recursive: true });
+    }
+  }, 60_000);
 });
 
 describe("the C", () => {
@@ -164,7 +203,7 @@ describe("the command line", () => {
     const run = (...args: string[]) => spawnSync(process.execPath, ["compiler/understudy-compiler.cjs", ...args], { encoding: "utf8" });
     try {
       const entry = path.join(dir, "main.ts");
-      fs.writeFileSync(entry, "/** @entry */\nexport function f(): u32 { return 1; }\n");
+      fs.writeFileSync(entry, `/** @entry */\nexport function f(): u32 { return 1; }${GUARDED}`);
       expect(run("build", entry, "--out-dir", dir, "--externals", "mine.h")).toMatchObject({ status: 0, stderr: "" });
       expect(fs.readdirSync(dir).sort()).toEqual(["main.ts", "runtime.h", "vmm.c", "vmm.calls.json", "vmm.inc"]);
       expect(fs.readFileSync(path.join(dir, "vmm.c"), "utf8")).toContain('#include "mine.h"');

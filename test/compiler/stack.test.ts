@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { compile } from "../../compiler/compile.ts";
 import { emitC } from "../../compiler/emit-c/program.ts";
 import { type Calls, type StackOptions, callsOf, describeStack, proveStack } from "../../compiler/stack.ts";
+import { GUARDED } from "./worlds.ts";
 
 const SOURCE = `
 class Buffer extends Struct { bytes: FixedArray<u8, 512>; }
@@ -35,7 +36,7 @@ describe("the stack of a program", () => {
   beforeAll(() => {
     dir = fs.mkdtempSync(path.join(os.tmpdir(), "dialect-"));
     const file = path.resolve("snippet.ts");
-    const { program } = compile({ entries: [file], overlay: new Map([[file, SOURCE]]) }, "entries");
+    const { program } = compile({ entries: [file], overlay: new Map([[file, SOURCE + GUARDED]]) }, "entries");
     found = callsOf(program);
     fs.writeFileSync(path.join(dir, "x.c"), emitC(program));
     const flags = ["-std=c11", "-ffreestanding", "-O2", "-fcallgraph-info=su", "-fno-strict-aliasing", `-I${path.resolve("compiler/emit-c")}`];

@@ -31,6 +31,9 @@ export const ALL_C: CWorld[] = [GCC_PLAIN, GCC_SANITIZED, CLANG];
 /** A call: the function's name and its arguments. */
 export type Call = [name: string, ...args: DialectValue[]];
 
+/** The line by which Node refuses a module, as modules outside of any folder name it; it stands at the end, so that lines keep their numbers. */
+export const GUARDED = `\nimport ${JSON.stringify(path.resolve("compiler/core/dialect.mjs"))};\n`;
+
 /** Compiles the text of one module, every exported function a root. */
 export function compileSource(source: string): { program: Program; errors: string } {
   const { program, errors } = compileModules({ "snippet.ts": source });

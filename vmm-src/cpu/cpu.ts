@@ -4,6 +4,7 @@
  * the real local APIC, and the tenant's, which has a virtual one. Everything here
  * is vendor-neutral.
  */
+import "../../compiler/core/dialect.mjs";
 import { CpuState } from '../abi.ts';
 
 /** What another processor may ask of one (cpu/kick.ts). */

@@ -6,6 +6,7 @@
  * |ign.        |      | frame            | ign.   | L| ign. | W| R|   VT-d (4.1, 9.8: second-stage entries)
  * |ign.|IW|IR|FC| 0   | frame            | next   |  | ign. |  | P|   AMD-Vi (rev. 3.08, 2.2.3)
  */
+import "../../compiler/core/dialect.mjs";
 import { MAP_WRITE } from './permissions.ts';
 
 /** Which tables the machine's IOMMUs walk. */

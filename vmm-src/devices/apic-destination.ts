@@ -1,4 +1,5 @@
 /** Which local APICs an interrupt's destination names (SDM Vol. 3A, 12.6.2 and 12.12.10): real and virtual ones alike. */
+import "../../compiler/core/dialect.mjs";
 import { DFR_RESET, ICR_LOGICAL, ICR_SHORTHAND, ICR_SHORTHAND_ALL, ICR_SHORTHAND_SELF } from '../machine/apic.ts';
 
 /** What an APIC goes by. */

@@ -4,6 +4,7 @@
  * address comes from the processor, so ModRM and SIB are only measured, not
  * evaluated (SDM Vol. 2A, chapter 2).
  */
+import "../../compiler/core/dialect.mjs";
 
 export enum AccessKind { READ = 0, WRITE = 1, WRITE_IMMEDIATE = 2, EXCHANGE = 3 }
 

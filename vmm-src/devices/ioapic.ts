@@ -2,6 +2,7 @@
  * The IOAPIC of an instance that does not hold the real one: same address, same
  * model, own redirection table. At hand-over the table goes into the real one.
  */
+import "../../compiler/core/dialect.mjs";
 import {
   IOAPIC_EOI, IOAPIC_ID, IOAPIC_MASKED, IOAPIC_SELECT, IOAPIC_TABLE, IOAPIC_VERSION, IOAPIC_WINDOW,
 } from '../machine/apic.ts';

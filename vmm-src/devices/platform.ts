@@ -2,6 +2,8 @@
  * Where the machine's ACPI devices are, from its FADT and HPET tables: read once
  * by boot/acpi.ts, used by the shadows and by the traps on sleep and reset.
  */
+import "../../compiler/core/dialect.mjs";
+
 export class Platform extends Struct {
   pm1aEvent: u16;
   pm1aControl: u16;

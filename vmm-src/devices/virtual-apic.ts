@@ -11,6 +11,7 @@
  *   post ─ collect ─┐
  *   raise, advance ─┴▶ IRR ─ deliverable? ─ acknowledge ─▶ ISR ─ EOI ─▶ gone
  */
+import "../../compiler/core/dialect.mjs";
 import {
   APIC_DEFAULT_BASE, APIC_DFR, APIC_ID, APIC_IRR, APIC_ISR, APIC_LDR, APIC_LVT_CMCI, APIC_LVT_ERROR, APIC_LVT_LINT0, APIC_LVT_PERFORMANCE, APIC_LVT_THERMAL,
   APIC_LVT_TIMER, APIC_PPR, APIC_SVR, APIC_TMR, APIC_TPR, APIC_VERSION, DFR_RESET, ESR_RECEIVE_ILLEGAL_VECTOR,

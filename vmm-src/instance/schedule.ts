@@ -10,6 +10,8 @@
  *
  * Whoever sleeps saves nothing up beyond a window. All times in TSC ticks.
  */
+import "../../compiler/core/dialect.mjs";
+
 export enum Turn { HOLDER = 0, TENANT = 1 }
 
 /** What makes a decision be what it is, beyond the accounts. */

@@ -3,6 +3,7 @@
  * shortest sequence that leaves no choice; intrinsics.h is the C twin, and the
  * simulated machine in test/vmm is the JavaScript one.
  */
+import "../../compiler/core/dialect.mjs";
 
 export class CpuidResult extends Struct { eax: u32; ebx: u32; ecx: u32; edx: u32 }
 assertLayout<CpuidResult>(16, { eax: 0, ebx: 4, ecx: 8, edx: 12 });

@@ -4,6 +4,7 @@
  * memory at its own address), so its code is position-independent and a
  * HostVirtual of its storage is also the HostPhysical.
  */
+import "../../compiler/core/dialect.mjs";
 import { BootInfo, BOOT_INFO_OFFSET } from '../abi.ts';
 
 /** Start of the image, where the region starts. In boot/. */

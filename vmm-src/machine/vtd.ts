@@ -1,4 +1,5 @@
 /** Intel's IOMMU in legacy mode: registers, table entries, descriptors (VT-d specification 4.1, chapters 6, 9 and 11). */
+import "../../compiler/core/dialect.mjs";
 
 /** Registers, as offsets in the unit's page (11.4). */
 export const VTD_SIZE: u64 = 0x1000n;

@@ -1,4 +1,6 @@
 /** Product of two numbers of 2048 bits, in limbs of 32 bits with sums of 64. */
+import "../../../compiler/core/dialect.mjs";
+
 const a: FixedArray<u64, 64> = zeroed();
 const b: FixedArray<u64, 64> = zeroed();
 const product: FixedArray<u64, 128> = zeroed();

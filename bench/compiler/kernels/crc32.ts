@@ -1,4 +1,6 @@
 /** CRC-32 of 64 KiB, by a table. */
+import "../../../compiler/core/dialect.mjs";
+
 const table: FixedArray<u32, 256> = zeroed();
 const buffer: FixedArray<u8, 65536> = zeroed();
 

@@ -1,4 +1,6 @@
 /** Look-ups in the MSR bitmaps of VMX: low and high MSRs, reads and writes (SDM Vol. 3C, 26.6.9). */
+import "../../../compiler/core/dialect.mjs";
+
 const bitmap: FixedArray<u8, 4096> = zeroed();
 
 function exits(index: u32, write: boolean): boolean {

@@ -1,4 +1,6 @@
 /** Translations by four levels of page tables, which lie in a pool; an entry's frame is the pool's index. */
+import "../../../compiler/core/dialect.mjs";
+
 const pool: FixedArray<u64, 32768> = zeroed();
 let used: u32 = 1;
 

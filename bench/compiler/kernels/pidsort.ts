@@ -1,4 +1,6 @@
 /** Heap sort of 4096 process numbers. */
+import "../../../compiler/core/dialect.mjs";
+
 const pids: FixedArray<u32, 4096> = zeroed();
 
 function sink(start: u32, end: u32): void {

@@ -1,4 +1,6 @@
 /** Messages of a kind, a length and a body, parsed from a ring of 4096 bytes. */
+import "../../../compiler/core/dialect.mjs";
+
 const ring: FixedArray<u8, 4096> = zeroed();
 const totals: FixedArray<u32, 4> = zeroed();
 

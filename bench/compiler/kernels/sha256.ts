@@ -1,4 +1,6 @@
 /** SHA-256 over 16 KiB in blocks of 64 bytes, without the final padding. */
+import "../../../compiler/core/dialect.mjs";
+
 const buffer: FixedArray<u8, 16384> = zeroed();
 const h: FixedArray<u32, 8> = zeroed();
 const w: FixedArray<u32, 64> = zeroed();

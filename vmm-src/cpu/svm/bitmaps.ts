@@ -3,6 +3,8 @@
  * each port, and the MSR permissions map, a bit for reads and one for writes (APM
  * Vol. 2, 15.10.1 and 15.11). Set means exit.
  */
+import "../../../compiler/core/dialect.mjs";
+
 /** 64 Ki ports and as much again of bits for what reaches beyond the last one, in whole pages. */
 const ioPermissions: FixedArray<FixedArray<u8, 12288>, 2> = zeroed(4096);
 const msrPermissions: FixedArray<FixedArray<u8, 8192>, 2> = zeroed(4096);

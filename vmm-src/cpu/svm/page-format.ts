@@ -7,6 +7,7 @@
  *
  * The memory type is the guest's own and the MTRRs'; nested entries leave it alone.
  */
+import "../../../compiler/core/dialect.mjs";
 import { PTE_NX } from '../../machine/registers.ts';
 import { MAP_EXECUTE, MAP_WRITE } from '../permissions.ts';
 

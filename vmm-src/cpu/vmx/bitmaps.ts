@@ -2,6 +2,8 @@
  * Which I/O ports and MSRs of an instance exit (SDM Vol. 3C, 26.6.4 and 26.6.9).
  * One bit each, set means exit.
  */
+import "../../../compiler/core/dialect.mjs";
+
 type IoBitmap = FixedArray<FixedArray<u8, 4096>, 2>;
 const ioBitmaps: FixedArray<IoBitmap, 2> = zeroed(4096);
 /** Four bitmaps of 1 KiB: read low, read high, write low, write high. */
