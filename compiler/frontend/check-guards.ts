@@ -13,7 +13,7 @@ export function checkGuards(front: Front): Diagnostic[] {
   const { program } = front;
   const refused = new Set<ts.SourceFile>(program.guarded);
   return program.modules.flatMap((module) => { // after those that it imports
-    const isRefused = refused.has(module) || module.statements.some((statement) => usesValueOf(front, statement, refused));
+    const isRefused = refused.has(module) || usesValueOf(front, module, importedBy(module), refused);
     const code = module.statements.find(hasCode);
     if (isRefused || code) refused.add(module); // those that import it have no need of more
     return code && !isRefused ? [refuse.unguarded(front.loc(code.name ?? code), guardFrom(module)).diagnostic] : [];
@@ -24,11 +24,20 @@ function hasCode(node: ts.Statement): node is ts.FunctionDeclaration | ts.ClassD
   return (ts.isFunctionDeclaration(node) && node.body !== undefined) || (ts.isClassDeclaration(node) && node.members.some(ts.isMethodDeclaration));
 }
 
-/** Whether a node uses a value, not only a type, that one of the modules declares. */
-function usesValueOf(front: Front, node: ts.Node, modules: ReadonlySet<ts.SourceFile>): boolean {
+/** The names that a module imports. */
+function importedBy(module: ts.SourceFile): Set<string> {
+  return new Set(module.statements.filter(ts.isImportDeclaration).flatMap(({ importClause }) => {
+    const names = importClause?.namedBindings;
+    return names ? (ts.isNamespaceImport(names) ? [names] : [...names.elements]).map((one) => one.name.text) : [];
+  }));
+}
+
+/** Whether a node uses a value, not only a type, that one of the modules declares, by one of the names. */
+function usesValueOf(front: Front, node: ts.Node, names: ReadonlySet<string>, modules: ReadonlySet<ts.SourceFile>): boolean {
   if (ts.isTypeNode(node) || ts.isImportDeclaration(node)) return false;
-  if (ts.isPropertyAccessExpression(node)) return usesValueOf(front, node.expression, modules); // a field's name is no use of its module
-  if (!ts.isIdentifier(node)) return ts.forEachChild(node, (child) => usesValueOf(front, child, modules)) ?? false;
+  if (ts.isPropertyAccessExpression(node)) return usesValueOf(front, node.expression, names, modules); // a field's name is no use of its module
+  if (!ts.isIdentifier(node)) return ts.forEachChild(node, (child) => usesValueOf(front, child, names, modules)) ?? false;
+  if (!names.has(node.text)) return false; // before tsc is asked, which takes a while
   const file = front.declarationOf(node)?.getSourceFile();
   return file !== undefined && file !== node.getSourceFile() && modules.has(file);
 }
