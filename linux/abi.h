@@ -179,6 +179,7 @@ enum us_event_type {
 	US_EVENT_REMOVED = 16,		/* a: bdf, b: id of one that has left it */
 	US_EVENT_DEVIRTUALIZED = 17,	/* a: US_TRAPPED_* bits that are trapped no more */
 	US_EVENT_INTERRUPT_VIOLATION = 18, /* instance: as 14; a: remapping entry | 1 << 32 if its kernel sends it elsewhere; b: bdf */
+	US_EVENT_IO_TABLES = 19,	/* the instance's I/O page tables are too many; a: how many there is room for; b: 1 if none is checked therefore */
 };
 enum us_stop_reason { US_STOP_POWEROFF = 1, US_STOP_RESET = 2, US_STOP_KILLED = 3, US_STOP_TRIPLE_FAULT = 4, US_STOP_UNHANDLED = 5 };
 enum us_resource { US_RESOURCE_CPU = 1, US_RESOURCE_MEMORY = 2, US_RESOURCE_FUNCTION = 3, US_RESOURCE_PLATFORM = 4, US_RESOURCE_SHARE = 5 };

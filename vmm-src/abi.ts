@@ -156,6 +156,7 @@ export enum EventType {
   REMOVED = 16,
   DEVIRTUALIZED = 17,
   INTERRUPT_VIOLATION = 18,
+  IO_TABLES = 19,
 }
 export enum StopReason { POWEROFF = 1, RESET = 2, KILLED = 3, TRIPLE_FAULT = 4, UNHANDLED = 5 }
 export enum ResourceKind { CPU = 1, MEMORY = 2, FUNCTION = 3, PLATFORM = 4, SHARE = 5 }

@@ -14,6 +14,7 @@
 #include "cpuid.h"
 #include "device.h"
 #include "file.h"
+#include "iommu.h"
 #include "say.h"
 
 #define MAX_ENTRIES 1024
@@ -118,12 +119,10 @@ static void read_kernel(struct capabilities *all)
 		add_number(all, (uint64_t)__builtin_popcountll(parse_list(online)), "cpu.count");
 	if (read_number(&users, 10, "/sys/module/%s/refcnt", shows_svm() ? "kvm_amd" : "kvm_intel"))
 		add_number(all, users, "kvm.users");
-	if (access("/sys/firmware/acpi/tables/DMAR", F_OK) == 0)
-		add(all, "iommu", "vt-d");
-	else if (access("/sys/firmware/acpi/tables/IVRS", F_OK) == 0)
-		add(all, "iommu", "amd-vi");
-	else
-		add(all, "iommu", "none");
+	add(all, "iommu", iommu_kind());
+	/* The tables are root's to read. */
+	if (geteuid() == 0 && iommu_limit())
+		add(all, "iommu.limit", iommu_limit());
 }
 
 static bool read_by_module(struct capabilities *all, bool keep_module)

@@ -6,6 +6,7 @@
  *   cpuid.vendor GenuineIntel          cpuid.1.ecx 0x...         cpuid.7.ebx 0x...     cpuid.d.1.eax 0x...
  *   cpuid.80000001.edx 0x...           hypervisor KVMKVMKVM      (only beneath one)
  *   cpu.count 2                        kvm.users 0               (only with kvm_intel loaded)
+ *   iommu vt-d                         iommu.limit scalable      (only where the VMM can't drive it)
  *   msr.source module
  *   cpu0.cr4 0x...                     cpu0.msr.3a 0x5           cpu0.msr.480 0x... up to 0x491
  */

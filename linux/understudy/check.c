@@ -8,6 +8,7 @@
 
 #include "abi.h"
 #include "args.h"
+#include "iommu.h"
 #include "say.h"
 #include "verbs.h"
 
@@ -252,15 +253,22 @@ void require_ready(void)
 static void print_iommu(const struct capabilities *machine)
 {
 	const char *iommu = capability_text(machine, "iommu");
+	const char *limit = capability_text(machine, "iommu.limit");
+	const char *name;
 
 	if (!iommu)
 		return;
+	name = strcmp(iommu, "vt-d") == 0 ? "VT-d" : "AMD-Vi";
 	if (strcmp(iommu, "none") == 0) {
 		printf("no IOMMU: not enforced is what a device reaches by DMA, which is all memory, whoever holds it\n");
 		return;
 	}
-	printf("IOMMU %s: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\n",
-	       strcmp(iommu, "vt-d") == 0 ? "VT-d" : "AMD-Vi");
+	if (limit) {
+		printf("IOMMU %s is left to this kernel, since %s; not enforced is what devices reach by DMA, and by interrupts\n", name,
+		       limit_text(limit) ? limit_text(limit) : limit);
+		return;
+	}
+	printf("IOMMU %s: devices reach only the memory of the instance that holds them\n", name);
 	if (strcmp(iommu, "vt-d") == 0)
 		printf("interrupts: devices reach only CPUs of the instance that holds them, where this kernel remaps interrupts\n");
 	else
@@ -274,6 +282,8 @@ static void print_json(const struct verdict *verdict, const struct capabilities 
 	json_number("cpus", capability(machine, "cpu.count"));
 	if (capability_text(machine, "iommu"))
 		json_text("iommu", capability_text(machine, "iommu"));
+	if (capability_text(machine, "iommu.limit"))
+		json_text("iommu_limit", capability_text(machine, "iommu.limit"));
 	json_open("missing", '[');
 	for (unsigned i = 0; i < verdict->count; i++) {
 		json_open(NULL, '{');

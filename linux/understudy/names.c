@@ -63,6 +63,7 @@ const char *event_name(unsigned type)
 		[US_EVENT_DISCOVERED] = "discovered", [US_EVENT_DMA_VIOLATION] = "dma-violation",
 		[US_EVENT_HIDDEN] = "hidden", [US_EVENT_REMOVED] = "removed", [US_EVENT_DEVIRTUALIZED] = "devirtualized",
 		[US_EVENT_INTERRUPT_VIOLATION] = "interrupt-violation",
+		[US_EVENT_IO_TABLES] = "io-tables",
 	};
 	const char *name = NAME_OF(names, type);
 
@@ -165,6 +166,10 @@ const char *event_text(const struct us_event *event)
 		break;
 	case US_EVENT_DEVIRTUALIZED:
 		snprintf(text, sizeof(text), "is trapped no more: %s", parts_text((uint32_t)a));
+		break;
+	case US_EVENT_IO_TABLES:
+		snprintf(text, sizeof(text), b ? "has too many I/O page tables to check (room for %llu, half of it at the start): its devices reach what they map"
+					       : "has more I/O page tables than there is room to check (%llu): its devices are kept from what is in the others", a);
 		break;
 	default:
 		snprintf(text, sizeof(text), "event %u (%#llx, %#llx)", event->type, a, b);

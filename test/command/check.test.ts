@@ -100,12 +100,22 @@ describe("check", () => {
 
   it.each([
     ["none", "no IOMMU: not enforced is what a device reaches by DMA, which is all memory, whoever holds it"],
-    ["vt-d", "IOMMU VT-d: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\ninterrupts: devices reach only CPUs of the instance that holds them, where this kernel remaps interrupts"],
-    ["amd-vi", "IOMMU AMD-Vi: devices reach only the memory of the instance that holds them, or what this kernel's own I/O page tables allow its own\ninterrupts: devices of a second instance reach only its CPUs; this kernel may have its own reach any"],
+    ["vt-d", "IOMMU VT-d: devices reach only the memory of the instance that holds them\ninterrupts: devices reach only CPUs of the instance that holds them, where this kernel remaps interrupts"],
+    ["amd-vi", "IOMMU AMD-Vi: devices reach only the memory of the instance that holds them\ninterrupts: devices of a second instance reach only its CPUs; this kernel may have its own reach any"],
   ])("says in a line or two what an IOMMU enforces (%s)", (iommu, says) => {
     const text = machine({ iommu });
     expect(check(text)).toEqual({ exitCode: 0, output: `ready: 2 CPUs with VT-x, EPT and unrestricted guest\n${says}\n`, errors: "" });
     expect(JSON.parse(check(text, "--json").output)).toEqual({ ready: true, cpus: 2, iommu, missing: [] });
+  });
+
+  it.each([
+    ["vt-d", "scalable", "IOMMU VT-d is left to this kernel, since this kernel may use its scalable mode, but not with intel_iommu=sm_off; not enforced is what devices reach by DMA, and by interrupts"],
+    ["vt-d", "segment", "IOMMU VT-d is left to this kernel, since it is for a PCI segment other than 0; not enforced is what devices reach by DMA, and by interrupts"],
+    ["amd-vi", "buses", "IOMMU AMD-Vi is left to this kernel, since there are more PCI buses than the VMM has tables for; not enforced is what devices reach by DMA, and by interrupts"],
+  ])("says in one line why one is not driven (%s, %s)", (iommu, limit, says) => {
+    const text = machine({ iommu, "iommu.limit": limit });
+    expect(check(text)).toEqual({ exitCode: 0, output: `ready: 2 CPUs with VT-x, EPT and unrestricted guest\n${says}\n`, errors: "" });
+    expect(JSON.parse(check(text, "--json").output)).toEqual({ ready: true, cpus: 2, iommu, iommu_limit: limit, missing: [] });
   });
 
   it("can tell a dump again", () => {

@@ -5,15 +5,18 @@
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/iommu.h>
 #include <linux/ioport.h>
 #include <linux/irqflags.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/nmi.h>
+#include <linux/pci.h>
 #include <linux/proc_fs.h>
 #include <linux/smp.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 #include <asm/apic.h>
 #include <asm/desc.h>
 #include <asm/nmi.h>
@@ -222,6 +225,30 @@ static void route_interrupt(const struct request *request)
 	write_entry(entry[0], entry[1]);
 }
 
+/* ---- I/O page tables ------------------------------------------------------------ */
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define map_page(domain, at, to) iommu_map(domain, at, to, PAGE_SIZE, IOMMU_READ | IOMMU_WRITE)
+#else
+#define map_page(domain, at, to) iommu_map(domain, at, to, PAGE_SIZE, IOMMU_READ | IOMMU_WRITE, GFP_KERNEL)
+#endif
+
+/* map BDF IOVA ADDRESS: the kernel lets a function reach a page, whosesoever it is, at an address; unmap BDF IOVA takes it away. */
+static void map_for_device(const struct request *request)
+{
+	u64 bdf = request->number[0], at = request->number[1];
+	struct pci_dev *device = pci_get_domain_bus_and_slot(0, (unsigned int)bdf >> 8, (unsigned int)bdf & 0xff);
+	struct iommu_domain *domain = device ? iommu_get_domain_for_dev(&device->dev) : NULL;
+
+	if (!domain)
+		say(&answer, "no domain");
+	else if (is(request, "map"))
+		say_number(&answer, "failed", (u64)-map_page(domain, at, request->number[2]));
+	else
+		say_number(&answer, "size", iommu_unmap(domain, at, PAGE_SIZE));
+	pci_dev_put(device);
+}
+
 /* ---- the file ------------------------------------------------------------------- */
 
 static void triple_fault(void)
@@ -243,6 +270,8 @@ static void obey(const struct request *request)
 		stop_nmis();
 	else if (is(request, "route"))
 		route_interrupt(request);
+	else if (is(request, "map") || is(request, "unmap"))
+		map_for_device(request);
 	else if (is(request, "triple"))
 		triple_fault();
 	else if (!attack(request, &answer))

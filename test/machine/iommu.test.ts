@@ -1,5 +1,5 @@
-import { randomBytes } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { buildDir } from "../../image/paths.ts";
@@ -90,8 +90,12 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
   const readsDisk = async () => expect(await system.run("dd if=/dev/nvme0n1 iflag=direct bs=4096 count=1 2>/dev/null | head -c 24")).toBe(label);
   /** A word of the machine's memory, whoever's it is. */
   const lookAt = (address: bigint) => (system.machine as QemuMachine).monitor.say(`xp /1gx ${hex(address)}`);
-  /** The first system leaves a device untranslated. */
-  const pass = (bdf: string) => system.run(`cd /sys/bus/pci/devices/0000:${bdf}; while [ ! -e iommu_group/type ]; do sleep 1; done; echo identity >iommu_group/type; cd /`);
+  /** The first system leaves a device untranslated, or gives it page tables. */
+  const setDomain = (bdf: string, type: "identity" | "DMA") => system.run(`cd /sys/bus/pci/devices/0000:${bdf}; while [ ! -e iommu_group/type ]; do sleep 1; done; echo ${type} >iommu_group/type; cd /`);
+  const pass = (bdf: string) => setDomain(bdf, "identity");
+  /** The first system's kernel maps a page for a device, whosesoever it is; or takes it away. */
+  const mapFor = async (bdf: string, at: bigint, to: bigint) => expect(await system.try(1, `map ${numberOf(bdf)} ${hex(at)} ${hex(to)}`)).toMatchObject({ failed: 0n });
+  const unmapFor = async (bdf: string, at: bigint) => expect(await system.try(1, `unmap ${numberOf(bdf)} ${hex(at)}`)).toMatchObject({ size: 0x1000n });
 
   /** Has a device copy 8 bytes between memory and its buffer. */
   async function copy(instance: Instance, bdf: string, how: number, address: bigint): Promise<void> {
@@ -110,22 +114,23 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
     expect(await system.try(instance, `read 8 ${hex(bar + command)}`)).toMatchObject({ value: BigInt(how - 1) });
   }
 
-  /** The device copies the first word of the instance's own page into the second. */
-  async function reachesOwn(instance: Instance, bdf: string): Promise<void> {
+  /** The device copies the first word of the instance's own page into the second; it finds the page at another address where its kernel says so. */
+  async function reachesOwn(instance: Instance, bdf: string, iova?: bigint): Promise<void> {
     const { at } = await system.try(instance, "page");
     const page = at as bigint;
+    const seen = iova ?? page;
     const value = BigInt(`0x${randomBytes(7).toString("hex")}`);
     await system.attack(instance, `write 8 ${hex(page)} ${hex(value)}`, `write 8 ${hex(page + 8n)} 0`);
-    await copy(instance, bdf, fromMemory, page);
-    await copy(instance, bdf, toMemory, page + 8n);
+    await copy(instance, bdf, fromMemory, seen);
+    await copy(instance, bdf, toMemory, seen + 8n);
     expect(await system.try(instance, `read 8 ${hex(page + 8n)}`)).toMatchObject({ value });
   }
 
-  /** The device is told to write where its instance has nothing; the VMM notes whose it was, which, and where. */
-  async function isKeptFrom(instance: Instance, bdf: string, address: bigint): Promise<void> {
+  /** The device is told to write where its instance has nothing; the VMM notes whose it was, which, and where. Its kernel may have mapped that for it. */
+  async function isKeptFrom(instance: Instance, bdf: string, address: bigint, iova = address): Promise<void> {
     const from = await system.nextEvent();
     const word = await lookAt(address);
-    await copy(instance, bdf, toMemory, address);
+    await copy(instance, bdf, toMemory, iova);
     expect(await lookAt(address)).toBe(word);
     if (!faithful) return;
     const events = (await system.events(from)).filter(({ event }) => event === "dma-violation");
@@ -195,6 +200,27 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
     const entry = Number(refused[0]!.a & 0xffffn);
     await interrupt(1, kept, 0xfee0_0010 + ((entry & 0x7fff) * 32) + (entry >> 15) * 4, 0);
     expect(await counted()).toBe("v53=0x1");
+    await expectUnharmed([1, 2]);
+  }, 300 * seconds);
+
+  test("reach no more by page tables of their own kernel, whatever those map, while its disk goes by them", async () => {
+    const [own, ours, other] = [0x1000_0000n, 0x1000_1000n, 0x1020_0000n];
+    await setDomain(kept, "DMA");
+    const { at } = await system.try(1, "page");
+    for (const [iova, page] of [[own, at as bigint], [ours, region + 0x5000n], [other, memory[2]]] as const) await mapFor(kept, iova, page);
+    await reachesOwn(1, kept, own);
+    await isKeptFrom(1, kept, region + 0x5000n, ours);
+    await isKeptFrom(1, kept, memory[2], other);
+    await expectUnharmed([1, 2]);
+    const exits = async () => (await system.status()).instances[0]!.exits;
+    const before = await exits();
+    const sum = await system.run("dd if=/dev/nvme0n1 iflag=direct bs=4096 2>/dev/null | sha256sum");
+    expect(sum).toContain(createHash("sha256").update(readFileSync(disk)).digest("hex"));
+    // Each of the 256 reads is mapped and unmapped, and the VMM follows both.
+    expect(await exits() - before).toBeGreaterThan(512);
+    for (const iova of [own, ours, other]) await unmapFor(kept, iova);
+    await pass(kept);
+    await isKeptFrom(1, kept, memory[2]);
     await expectUnharmed([1, 2]);
   }, 300 * seconds);
 

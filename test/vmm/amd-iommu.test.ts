@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { AMD, AMD_BASE, AmdUnit, COMMANDS_ON, ENABLE, EVENTS_ON } from "./amd-iommu.ts";
 import { GIB, MIB } from "./firmware.ts";
 import { ECAM, PciExpress } from "./pci-express.ts";
-import { BASE, BUFFER, HYPERCALL, SIZE, boot, load, mapKernel, outb, reaches, store } from "./scenario.ts";
+import { BASE, BUFFER, HYPERCALL, SIZE, boot, load, mapKernel, outb, reaches, store, store64 } from "./scenario.ts";
 import { OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
 
 const PORT = 0x10, NIC = 0x18, DISK = 0x20, IOAPIC = 0xa0, CARD = 0x100;
@@ -171,7 +171,7 @@ describe("devices beneath AMD's IOMMU", () => {
     const { vmm, unit } = made;
     const { memory } = vmm.machine;
     expect(writes(unit, NIC, IOVA)).toBe(OWN);
-    memory.write(PAGES + 0x2000n + ((IOVA >> 12n) & 511n) * 8n, 8, (OWN + 0x1000n) | RW | 1n);
+    store64(vmm, 0, PAGES + 0x2000n + ((IOVA >> 12n) & 511n) * 8n, (OWN + 0x1000n) | RW | 1n);
     expect(writes(unit, NIC, IOVA)).toBe(OWN);
     submit(vmm, PLACE, [(3n << 60n) | (DOMAIN << 32n), 0x7fff_ffff_ffff_f003n], [(1n << 60n) | (OWN + 0x8000n) | 1n, 77n]);
     expect([writes(unit, NIC, IOVA), memory.read(OWN + 0x8000n, 8)]).toEqual([OWN + 0x1000n, 77n]);

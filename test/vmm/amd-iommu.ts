@@ -160,7 +160,8 @@ export class AmdUnit {
       const next = Number((entry >> 9n) & 7n);
       if (next >= level) throw new Error(`an entry of level ${level} says that the next is ${next}`);
       if (next === 0) return (entry & 0xf_ffff_ffff_f000n & ~((1n << shift) - 1n)) | (address & ((1n << shift) - 1n) & ~0xfffn) | permissions;
-      if (next !== level - 1) throw new Error("the VMM skips no level");
+      // Levels that are left out are for address bits that are 0.
+      if ((address >> BigInt(12 + 9 * next)) & ((1n << BigInt(9 * (level - 1 - next))) - 1n)) return null;
       table = entry & 0xf_ffff_ffff_f000n;
       level = next;
     }

@@ -8,7 +8,7 @@ import { loadModules, viewOf } from "./vmm.ts";
 
 const loaded = loadModules(new Machine(), ["devices/decode.ts"]);
 const { call, memory, enums } = loaded;
-const { READ, WRITE, WRITE_IMMEDIATE, EXCHANGE } = enums.AccessKind as Record<string, number>;
+const { READ, WRITE, WRITE_IMMEDIATE, EXCHANGE, COMPARE_EXCHANGE } = enums.AccessKind as Record<string, number>;
 const BYTES = 0x1000n;
 const ACCESS = 0x2000n;
 
@@ -63,6 +63,8 @@ function moves(): Case[] {
       cases.push([`mov ${place()}, ${name}`, access(WRITE, size, register, { registerSize: size === 1 ? 4 : size })]);
       cases.push([`mov ${name}, ${place()}`, access(READ, size, register)]);
       cases.push([`xchg ${name}, ${place()}`, access(EXCHANGE, size, register)]);
+      cases.push([`cmpxchg ${place()}, ${name}`, access(COMPARE_EXCHANGE, size, register)]);
+      cases.push([`lock cmpxchg ${place()}, ${name}`, access(COMPARE_EXCHANGE, size, register)]);
       for (const from of [1, 2] as const) {
         if (from < size) cases.push([`movzx ${name}, ${SIZES[from]} ${place()}`, access(READ, from, register, { registerSize: size })]);
       }
@@ -77,7 +79,9 @@ function moves(): Case[] {
     cases.push([`mov [rbx], ${name}`, access(WRITE, 1, register, { highByte: 1, registerSize: 4 })]);
     cases.push([`mov ${name}, [rbx+rsi*4+0x200]`, access(READ, 1, register, { highByte: 1 })]);
     cases.push([`xchg ${name}, [rsp+4]`, access(EXCHANGE, 1, register, { highByte: 1 })]);
+    cases.push([`cmpxchg [rsp+4], ${name}`, access(COMPARE_EXCHANGE, 1, register, { highByte: 1 })]);
   });
+  cases.push(["lock xchg [rbx], eax", access(EXCHANGE, 4, 0)]);
   cases.push(["mov dword [rax], 0xfffffff0", access(WRITE_IMMEDIATE, 4, 0, { immediate: 0xfffffff0n })]);
   cases.push(["mov word [rax], 0x8001", access(WRITE_IMMEDIATE, 2, 0, { immediate: 0x8001n })]);
   cases.push(["mov qword [rax], -2", access(WRITE_IMMEDIATE, 8, 0, { immediate: 0xffff_ffff_ffff_fffen })]);
@@ -118,7 +122,7 @@ describe("all other instructions are refused", () => {
   const OTHERS = [
     "mov eax, ebx", "mov rax, r15", "movzx eax, bl", "xchg rbx, rcx", "mov eax, 5", "mov cr3, rax", "mov rax, cr3",
     "movsx eax, byte [rbx]", "movsxd rax, dword [rbx]", "add [rbx], eax", "or dword [rbx], 1", "and eax, [rbx]", "test dword [rbx], 1", "bts dword [rbx], 3",
-    "lock xchg [rbx], eax", "lock cmpxchg [rbx], ecx", "rep movsd", "movsq", "stosd", "push qword [rbx]", "pop qword [rbx]",
+    "cmpxchg ebx, ecx", "cmpxchg8b [rbx]", "lock cmpxchg16b [rbx]", "lock xadd [rbx], ecx", "lock bts qword [rbx], 3", "rep movsd", "movsq", "stosd", "push qword [rbx]", "pop qword [rbx]",
     "movdqu xmm0, [rbx]", "movups [rbx], xmm1", "vmovdqu ymm0, [rbx]", "movnti [rbx], rax", "movbe eax, [rbx]", "fld dword [rbx]",
     "mov al, [qword 0xfee00020]", "mov [qword 0xfee00300], eax", "lea rax, [rbx]", "nop", "hlt", "vmcall", "ret", "int3",
   ];

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { GIB, MIB } from "./firmware.ts";
 import { config } from "./pci-access.ts";
 import { ECAM, PciExpress } from "./pci-express.ts";
-import { BASE, BUFFER, HYPERCALL, SIZE, boot, load, mapKernel, outb, reaches, store } from "./scenario.ts";
+import { BASE, BUFFER, HYPERCALL, SIZE, boot, load, mapKernel, outb, reaches, store, store64 } from "./scenario.ts";
 import { IRE, QIE, SIRTP, SRTP, TE, VTD, VTD_BASE, VtdUnit } from "./vtd.ts";
 import { OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
 
@@ -205,7 +205,7 @@ describe("a kernel that drives the IOMMU", () => {
     const { vmm, unit } = machine(translates);
     const { memory } = vmm.machine;
     expect(writes(unit, NIC, IOVA)).toBe(OWN);
-    memory.write(PAGES + 0x3000n + ((IOVA >> 12n) & 511n) * 8n, 8, (OWN + 0x1000n) | 3n);
+    store64(vmm, 0, PAGES + 0x3000n + ((IOVA >> 12n) & 511n) * 8n, (OWN + 0x1000n) | 3n);
     expect(writes(unit, NIC, IOVA)).toBe(OWN);
     submit(vmm, TAIL, [(DOMAIN << 16n) | 0x22n, 0n], [0x2_0000_0025n, OWN + 0x8000n]);
     expect(writes(unit, NIC, IOVA)).toBe(OWN + 0x1000n);

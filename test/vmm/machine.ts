@@ -98,6 +98,7 @@ export class Machine {
   readonly vmcss = new Map<bigint, VmcsState>();
   tsc = 1_000_000n;
   cacheWritebacks = 0;
+  readonly linesWrittenBack = new Set<bigint>();
   /** What happens elsewhere while a processor spins. */
   onPause: () => void = () => {};
   /** Interrupts that the VMM's own handler acknowledges. */
@@ -204,6 +205,7 @@ export class Machine {
       },
       ...this.ports.externals(),
       writebackInvalidate: () => { this.cacheWritebacks++; },
+      writeBackLine: (address: bigint) => { this.linesWrittenBack.add(address & ~63n); },
       pause: () => this.onPause(),
       acceptInterrupts: () => {
         // One at a time: the handler returns with interrupts off.

@@ -250,6 +250,23 @@ describe("a range of the map", () => {
     }), { numRuns: 25 });
   });
 
+  test("is write-protected page by page, and is large pages again when all may be written", () => {
+    const at = 8n * GIB + 6n * MIB + 3n * PAGE;
+    const before = free();
+    for (const page of [at, at + PAGE]) call.allowWrites!(1, page, false);
+    const seen = (): unknown[] => [at - PAGE, at, at + PAGE].map((page) => [walk(1, page)!.permissions, walk(1, page)!.size]);
+    expect([seen(), before - free()]).toEqual([[[RWX, PAGE], [RX, PAGE], [RX, PAGE]], 2]);
+    call.allowWrites!(1, at, true);
+    call.joinPages!(1);
+    expect([seen(), before - free()]).toEqual([[[RWX, PAGE], [RWX, PAGE], [RX, PAGE]], 2]);
+    call.allowWrites!(1, at + PAGE, true);
+    call.joinPages!(1);
+    expect([seen(), before - free()]).toEqual([[[RWX, 2n * MIB], [RWX, 2n * MIB], [RWX, 2n * MIB]], 1]);
+    call.unmapRange!(1, at, PAGE);
+    for (const allow of [false, true]) call.allowWrites!(1, at, allow);
+    expect([walk(1, at), call.permissionsAt!(1, at), call.permissionsAt!(1, at + PAGE)]).toEqual([null, 0n, 3n]);
+  });
+
   test("for which no table is left stops the VMM before anything else is overwritten", () => {
     const fill = (): void => {
       for (let at = 4n * GIB; at < 16n * GIB; at += 32n * MIB) call.unmapRange!(1, at + PAGE, PAGE);

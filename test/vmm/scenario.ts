@@ -71,6 +71,13 @@ export function store(vmm: Vmm, cpu: number, physical: bigint, value: bigint | n
   touch(vmm, cpu, physical, [0x89, 0x03]);
 }
 
+/** mov [rbx], rax, which exits where the first instance's memory map does not let it through. */
+export function store64(vmm: Vmm, cpu: number, physical: bigint, value: bigint): void {
+  if ((reaches(vmm, 1, physical)?.permissions ?? 0n) & 2n) return vmm.machine.memory.write(physical, 8, value);
+  vmm.setRegister(cpu, RAX, value);
+  touch(vmm, cpu, physical, [0x48, 0x89, 0x03]);
+}
+
 /** mov eax, [rbx] */
 export function load(vmm: Vmm, cpu: number, physical: bigint): bigint {
   vmm.setRegister(cpu, RAX, 0xdead_beef_dead_beefn);

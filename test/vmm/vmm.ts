@@ -14,7 +14,7 @@ export const REGION = 0x3000_0000n;
 export const REGION_SIZE = 4n * MIB;
 export const TEXT_END = 0x10000n;
 /** Behind all storage. */
-const STACK = REGION + 0x3c_0000n;
+const STACK = REGION + 0x3f_0000n;
 /** Where a captured kernel goes on. */
 export const KERNEL_RIP = 0xffffffff_c0801234n;
 export const KERNEL_RSP = 0xffffc900_00123f58n;

@@ -27,6 +27,8 @@ export class VtdUnit {
   /** The interrupt remapping table that was latched, and its entries that were looked up. */
   interrupts = 0n;
   private readonly entries = new Map<number, Context>();
+  /** Tables that were found on the way, by domain and what they are for: where the next walk may begin. */
+  private readonly tables = new Map<string, { domain: bigint; table: bigint; permissions: bigint }>();
 
   constructor(private readonly machine: Machine, readonly base = VTD_BASE) {
     machine.memory.mapDevice({
@@ -105,7 +107,9 @@ export class VtdUnit {
 
   private forgetPages(low: bigint): void {
     const global = ((low >> 4n) & 3n) === 1n;
-    for (const [key, { domain }] of this.pages) if (global || domain === ((low >> 16n) & 0xffffn)) this.pages.delete(key);
+    for (const cache of [this.pages, this.tables]) {
+      for (const [key, { domain }] of cache) if (global || domain === ((low >> 16n) & 0xffffn)) cache.delete(key);
+    }
   }
 
   private forgetEntries(low: bigint): void {
@@ -166,25 +170,34 @@ export class VtdUnit {
   private translate(bdf: number, { low, high }: Context, address: bigint, write: boolean): bigint | null {
     if (((low >> 2n) & 3n) === 2n) return address;
     const key = `${bdf} ${address >> 12n}`;
-    const entry = this.pages.get(key)?.entry ?? this.walk(low & ~0xfffn, Number(high & 7n) + 2, address);
+    const entry = this.pages.get(key)?.entry ?? this.walk(low & ~0xfffn, Number(high & 7n) + 2, address, (high >> 8n) & 0xffffn);
     // Without caching mode what is not there is not remembered.
     if (entry !== null) this.pages.set(key, { domain: (high >> 8n) & 0xffffn, entry });
     return entry === null || !(entry & (write ? 2n : 1n)) ? null : (entry & ~0xfffn) | (address & 0xfffn);
   }
 
   /** The 4 KiB of a page that an address is in, with its permissions. */
-  private walk(root: bigint, levels: number, address: bigint): bigint | null {
+  private walk(root: bigint, levels: number, address: bigint, domain: bigint): bigint | null {
     let table = root;
+    let permissions = 3n;
     if (address >> BigInt(12 + 9 * levels)) return null;
     for (let level = levels; ; level--) {
       const shift = BigInt(12 + 9 * (level - 1));
+      const key = `${domain} ${root} ${level} ${address >> shift}`;
+      const known = this.tables.get(key);
+      if (known) {
+        ({ table, permissions } = known);
+        continue;
+      }
       const entry = this.machine.memory.read(table + ((address >> shift) & 511n) * 8n, 8);
       if (!(entry & 3n)) return null;
+      permissions &= entry;
       if (level === 1 || entry & 0x80n) {
         const within = (1n << shift) - 1n;
-        return ((entry & 0x7fff_ffff_ffff_f000n & ~within) | (address & within & ~0xfffn)) | (entry & 3n);
+        return ((entry & 0x7fff_ffff_ffff_f000n & ~within) | (address & within & ~0xfffn)) | permissions;
       }
       table = entry & 0x7fff_ffff_ffff_f000n;
+      this.tables.set(key, { domain, table, permissions });
     }
   }
 

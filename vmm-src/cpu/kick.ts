@@ -163,6 +163,22 @@ export function unlock(): void {
   atomicStore(lockHeld, 0);
 }
 
+/**
+ * Makes every processor that carries an instance forget what it has looked up in its map, for a change beneath running
+ * guests; the caller has the lock. Those that are held do so when they are let go.
+ */
+export function flushOthers(instance: u32): void {
+  const self = cpus[lockOwner];
+  const own = self.vcpu;
+  if (own !== null) flushMaps(self, own);
+  if (atomicLoad(holding) !== 0) return;
+  for (let i: u32 = 0; i < MAX_CPUS; i++) {
+    const cpu = cpus[i];
+    if (cpu.vcpu === null || i === lockOwner || cpu.state !== CpuState.RUNNING) continue;
+    if (carries(cpu, instance)) order(cpu, Command.FLUSH);
+  }
+}
+
 /** Holds every other processor that runs an instance (from 1; 0: any), for a change that must not be seen half done. */
 export function holdOthers(self: Cpu, instance: u32): void {
   atomicStore(holding, 1);

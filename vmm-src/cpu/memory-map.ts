@@ -10,20 +10,29 @@
 import { MAX_INSTANCES } from '../abi.ts';
 import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PageTable, SIZE_1G, SIZE_2M, SIZE_512G } from '../machine/registers.ts';
 import { IoFormat, ioPageBits, ioTableBits } from './io-page-format.ts';
-import { MAP_ALL } from './permissions.ts';
+import { MAP_ALL, MAP_EXECUTE, MAP_READ, MAP_WRITE } from './permissions.ts';
 import { TABLE_BITS, fitsOnePage, pageBits, pointerTo } from '#processor/page-format.ts';
 
 /** Set in an entry that maps something, in every format. */
 const PRESENT: u64 = 1n;
+/** What tables of four levels cover. */
+const ADDRESS_BITS: u64 = 48n;
 
-/** Maps by number: 1 and 2 are the instances' for processors, MAX_INSTANCES more are for their devices. */
-const POOL_TABLES = 96;
-const pools: FixedArray<FixedArray<PageTable, 96>, 4> = zeroed(4096);
+/**
+ * Maps by number: 1 and 2 are the instances' for processors, MAX_INSTANCES more are for their devices. Each has a pool
+ * of tables; the first instance's is larger, for the single pages that are write-protected in it.
+ */
+const POOL_FIRST: FixedArray<u32, 4> = [0, 128, 224, 320];
+const POOL_TABLES: FixedArray<u32, 4> = [128, 96, 96, 96];
+const tables: FixedArray<PageTable, 416> = zeroed(4096);
 /** Tables of each pool that have been used so far; the first is the root. */
 const used: FixedArray<u32, 4> = zeroed();
 /** Of those, the ones that are free again: a list through their first entries, and its length. */
 const freed: FixedArray<u64, 4> = zeroed();
 const freedCount: FixedArray<u32, 4> = zeroed();
+/** Tables of the devices' maps that are out of use, but that a unit may still have looked up. */
+const retired: FixedArray<FixedArray<u64, 96>, 2> = zeroed();
+const retiredCount: FixedArray<u32, 2> = zeroed();
 
 /** How the machine's IOMMUs want their tables. */
 let ioFormat: IoFormat = IoFormat.NONE;
@@ -53,6 +62,7 @@ function clearMap(map: u32): void {
   used[map - 1] = 1;
   freed[map - 1] = 0n;
   freedCount[map - 1] = 0;
+  if (map > MAX_INSTANCES) retiredCount[map - 1 - MAX_INSTANCES] = 0;
   fillBytes(addressOf(rootOf(map)), 0, PAGE_SIZE);
 }
 
@@ -63,7 +73,7 @@ export function resetMap(instance: u32): void {
 }
 
 function rootOf(map: u32): PageTable {
-  return pools[map - 1][0];
+  return tables[POOL_FIRST[map - 1]];
 }
 
 /** Where a walk of an instance's tables for devices starts: at the root of four levels, or at the table of its first 512 GiB. */
@@ -79,7 +89,7 @@ export function mapPointer(instance: u32): u64 {
 
 /** Tables still free in an instance's pool. The map for devices never needs more: no memory type divides its pages. */
 export function mapTablesFree(instance: u32): u32 {
-  return POOL_TABLES - used[instance - 1] + freedCount[instance - 1];
+  return POOL_TABLES[instance - 1] - used[instance - 1] + freedCount[instance - 1];
 }
 
 /** Tables that one mapRange or unmapRange can need at most: one of each level at either end. */
@@ -95,9 +105,9 @@ function newTable(map: u32): PageTable {
     return at<PageTable>(first);
   }
   const index = used[pool];
-  assert(index < POOL_TABLES);
+  assert(index < POOL_TABLES[pool]);
   used[pool] = index + 1;
-  const table = pools[pool][index];
+  const table = tables[POOL_FIRST[pool] + index];
   fillBytes(addressOf(table), 0, PAGE_SIZE);
   return table;
 }
@@ -106,12 +116,29 @@ function isTable(entry: u64): boolean {
   return (entry & PRESENT) !== 0n && (entry & PTE_LARGE) === 0n;
 }
 
-function freeTable(map: u32, entry: u64): void {
-  const pool = map - 1;
-  const address: HostVirtual = entry & PTE_ADDRESS;
+function putBack(pool: u32, address: HostVirtual): void {
   store64(address, freed[pool]);
   freed[pool] = address;
   freedCount[pool]++;
+}
+
+/** A table is out of use. One for devices keeps what is in it until the units are told: as another table they would take its entries for something else. */
+function freeTable(map: u32, entry: u64): void {
+  if (map <= MAX_INSTANCES) {
+    putBack(map - 1, entry & PTE_ADDRESS);
+    return;
+  }
+  const own: u32 = map - 1 - MAX_INSTANCES;
+  retired[own][retiredCount[own]] = entry & PTE_ADDRESS;
+  retiredCount[own]++;
+}
+
+/** The units have forgotten what they had looked up: tables that have gone out of use may become others. */
+export function reuseIoTables(): void {
+  for (let own: u32 = 0; own < MAX_INSTANCES; own++) {
+    for (let i: u32 = 0; i < retiredCount[own]; i++) putBack(MAX_INSTANCES + own, retired[own][i]);
+    retiredCount[own] = 0;
+  }
 }
 
 /** Frees the page directory that an entry points at, with its page tables. */
@@ -253,4 +280,74 @@ export function isIdentical(instance: u32, address: HostPhysical): boolean {
 /** Beyond what the identity map covers, memory-mapped devices are mapped when touched. */
 export function isBeyondIdentity(address: GuestPhysical): boolean {
   return address >= SIZE_512G;
+}
+
+/**
+ * The entry that an instance's map for devices has for the page of `level` (1: 4 KiB, each next one 512 times as large)
+ * at an address, in the units' form: of a page, made up where the map has a larger one; of a table of smaller ones; or 0.
+ */
+export function ioEntry(instance: u32, address: HostPhysical, level: u32): u64 {
+  if ((address >> ADDRESS_BITS) !== 0n || level < 1 || level > 4) return 0n;
+  let table = rootOf(ioMap(instance));
+  for (let here: u32 = 4; here > 0; here--) {
+    const shift: u64 = 12n + 9n * u64(here - 1);
+    const entry = table[wrapU32(address >> shift) & 511];
+    if ((entry & PRESENT) === 0n || here === level) return entry;
+    if (here === 1 || !isTable(entry)) {
+      const within: u64 = ((1n << shift) - 1n) & ~((1n << (12n + 9n * u64(level - 1))) - 1n);
+      return (level === 1 ? entry & ~PTE_LARGE : entry) | (address & within);
+    }
+    table = at<PageTable>(entry & PTE_ADDRESS);
+  }
+  return 0n;
+}
+
+/** What a processor may do with the page at an address: MAP_READ if it is mapped, and MAP_WRITE. Both are where they are in either processor's form. */
+export function permissionsAt(instance: u32, address: GuestPhysical): u64 {
+  if ((u64(address) >> ADDRESS_BITS) !== 0n) return 0n;
+  let table = rootOf(instance);
+  for (let shift: u64 = 39n; ; shift -= 9n) {
+    const entry = table[wrapU32(u64(address) >> shift) & 511];
+    if (shift === 12n || !isTable(entry)) return entry & (MAP_READ | MAP_WRITE);
+    table = at<PageTable>(entry & PTE_ADDRESS);
+  }
+}
+
+/**
+ * Forbids or allows an instance's processors, not its devices, to write a page that is mapped, without another change.
+ * Whoever forbids makes the processors forget what they have looked up. Allowing needs no table.
+ */
+export function allowWrites(instance: u32, page: HostPhysical, allow: boolean): void {
+  const permissions = permissionsAt(instance, u64(page));
+  if (permissions === (allow ? MAP_READ : MAP_READ | MAP_WRITE)) setEntry(instance, u64(page), PAGE_SIZE, page | pageBits(page, allow ? MAP_ALL : MAP_READ | MAP_EXECUTE));
+}
+
+/** Whether all of a table's pages are mapped to themselves with every permission, so that one large page could be. */
+function isPlain(table: PageTable, base: u64): boolean {
+  for (let i: u32 = 0; i < 512; i++) {
+    const page: u64 = base + u64(i) * PAGE_SIZE;
+    if (table[i] !== (page | pageBits(page, MAP_ALL))) return false;
+  }
+  return true;
+}
+
+/**
+ * Makes large pages again of an instance's RAM that was divided for pages that may be written by now. Its processors
+ * are made to forget what they have looked up before a table is made that takes another's place.
+ */
+export function joinPages(instance: u32): void {
+  const root = rootOf(instance);
+  if (!isTable(root[0])) return;
+  const level3 = at<PageTable>(root[0] & PTE_ADDRESS);
+  for (let i: u32 = 0; i < 512; i++) {
+    if (!isTable(level3[i])) continue;
+    const level2 = at<PageTable>(level3[i] & PTE_ADDRESS);
+    for (let j: u32 = 0; j < 512; j++) {
+      const base: u64 = u64(i) * SIZE_1G + u64(j) * SIZE_2M;
+      if (!isTable(level2[j]) || !isPlain(at<PageTable>(level2[j] & PTE_ADDRESS), base) || !fitsOnePage(base, SIZE_2M)) continue;
+      const entry = level2[j];
+      level2[j] = base | PTE_LARGE | pageBits(base, MAP_ALL);
+      freeTable(instance, entry);
+    }
+  }
 }

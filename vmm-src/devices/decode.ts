@@ -1,12 +1,12 @@
 /**
- * The few instructions with which kernels reach memory-mapped registers in 64-bit
- * mode: MOV to and from memory, MOV of an immediate, MOVZX, XCHG. The faulting
- * address comes from the processor, so ModRM and SIB are only measured, not
- * evaluated (SDM Vol. 2A, chapter 2).
+ * The few instructions with which kernels reach memory-mapped registers and write
+ * page tables in 64-bit mode: MOV to and from memory, MOV of an immediate, MOVZX,
+ * XCHG, CMPXCHG. The faulting address comes from the processor, so ModRM and SIB
+ * are only measured, not evaluated (SDM Vol. 2A, chapter 2).
  */
 import "../../compiler/core/dialect.mjs";
 
-export enum AccessKind { READ = 0, WRITE = 1, WRITE_IMMEDIATE = 2, EXCHANGE = 3 }
+export enum AccessKind { READ = 0, WRITE = 1, WRITE_IMMEDIATE = 2, EXCHANGE = 3, COMPARE_EXCHANGE = 4 }
 
 export class Access extends Struct {
   kind: AccessKind;
@@ -27,7 +27,7 @@ const REX_W: u32 = 8;
 const REX_R: u32 = 4;
 
 function isPrefix(byte: u32): boolean {
-  return byte === 0x66 || byte === 0x2e || byte === 0x36 || byte === 0x3e || byte === 0x26 || byte === 0x64 || byte === 0x65 || byte === 0x67;
+  return byte === 0x66 || byte === 0x2e || byte === 0x36 || byte === 0x3e || byte === 0x26 || byte === 0x64 || byte === 0x65 || byte === 0x67 || byte === 0xf0;
 }
 
 /** Bytes of ModRM, SIB and displacement from `at`; 0 for a register operand, which is no memory access. */
@@ -87,6 +87,8 @@ export function decodeAccess(bytes: FixedArray<u8, 16>, count: u32, out: Access)
     case 0x87: out.kind = AccessKind.EXCHANGE; break;
     case 0xc6: out.size = 1; out.kind = AccessKind.WRITE_IMMEDIATE; immediateBytes = 1; break;
     case 0xc7: out.kind = AccessKind.WRITE_IMMEDIATE; immediateBytes = wide === 2 ? 2 : 4; break;
+    case 0x1b0: out.size = 1; out.registerSize = 1; out.kind = AccessKind.COMPARE_EXCHANGE; break;
+    case 0x1b1: out.kind = AccessKind.COMPARE_EXCHANGE; break;
     case 0x1b6: out.size = 1; break;
     case 0x1b7: out.size = 2; break;
     default: return false;

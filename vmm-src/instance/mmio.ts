@@ -22,6 +22,7 @@ import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { PAGE_SIZE, SIZE_1G } from '../machine/registers.ts';
 import { FREE, ownerOf } from '../partition.ts';
 import { fetchInstruction } from './guest-memory.ts';
+import { handleTableExit } from './io-tables.ts';
 import { readHolderApic } from './holder-timer.ts';
 import { instanceOf } from './instance.ts';
 import { writeGuardedApic, writeGuardedIoapic } from './ipi.ts';
@@ -98,6 +99,7 @@ export function forgetMaps(vcpu: Vcpu): void {
 /** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
 export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
   const owner = ownerOf(u64(address));
+  if (owner === vcpu.instance && handleTableExit(vcpu, address)) return;
   if (isBeyondIdentity(address) && (owner === FREE || owner === vcpu.instance) && instanceOf(vcpu.instance).holdsPlatform && mapTablesFree(vcpu.instance) > TABLES_RESERVED) {
     if (!lock(vcpu)) return;
     mapIdentical(vcpu.instance, address & ~(SIZE_1G - 1n), SIZE_1G, MAP_ALL);
@@ -113,7 +115,7 @@ export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
   const bytes: FixedArray<u8, 16> = zeroed();
   const access: Access = zeroed();
   const count = guestIs64Bit(vcpu) ? fetchInstruction(vcpu, guestRip(vcpu), bytes) : 0;
-  if (count === 0 || !decodeAccess(bytes, count, access)) {
+  if (count === 0 || !decodeAccess(bytes, count, access) || access.kind === AccessKind.COMPARE_EXCHANGE) {
     injectGp(vcpu);
     return;
   }

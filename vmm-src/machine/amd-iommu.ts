@@ -50,10 +50,13 @@ export const AMD_VALID: u64 = 3n;
 export const AMD_ENTRY_VALID: u64 = 1n;
 export const AMD_TRANSLATES: u64 = 2n;
 export const AMD_LEVELS: u64 = 0xe00n;
+export const AMD_LEVELS_SHIFT: u64 = 9n;
 export const AMD_4_LEVELS: u64 = 0x800n;
 /** Tables of a guest's. */
 export const AMD_GUEST: u64 = 0x80000000000000n;
 export const AMD_PERMISSIONS: u64 = 0x6000000000000000n;
+/** Of the second 8: the domain. */
+export const AMD_DOMAIN: u64 = 0xffffn;
 /** Of the third 8: the interrupt half is valid, its table has so many entries as a power of two, and fixed interrupts go by it; no others then, unless bits that the VMM leaves clear say so. */
 export const AMD_REMAPS: u64 = 1n;
 export const AMD_INTERRUPTS_LENGTH_SHIFT: u64 = 1n;

@@ -180,6 +180,7 @@ US_INLINE void vmsave(uint64_t vmcb) { __asm__ volatile("vmsave" : : "a"(vmcb) :
 US_INLINE void vmload(uint64_t vmcb) { __asm__ volatile("vmload" : : "a"(vmcb) : "memory"); }
 
 US_INLINE void writebackInvalidate(void) { __asm__ volatile("wbinvd" : : : "memory"); }
+US_INLINE void writeBackLine(uint64_t address) { __asm__ volatile("clflush (%0)" : : "r"(address) : "memory"); }
 US_INLINE void pause(void) { __asm__ volatile("pause" : : : "memory"); }
 US_INLINE void acceptInterrupts(void) { __asm__ volatile("sti; nop; nop; cli" : : : "memory"); }
 

@@ -76,6 +76,8 @@ export declare function vmsave(vmcb: HostPhysical): void;
 export declare function vmload(vmcb: HostPhysical): void;
 
 export declare function writebackInvalidate(): void;
+/** CLFLUSH: the 64 bytes around an address are in memory, and in no cache. */
+export declare function writeBackLine(address: HostVirtual): void;
 /** Spin-loop hint. */
 export declare function pause(): void;
 /** Interrupts on for a few instructions, then off: the first that is pending goes through the VMM's own IDT. */

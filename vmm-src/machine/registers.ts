@@ -21,7 +21,15 @@ export const CR4_CET: u64 = 0x800000n;
 export const CR4_PKE: u64 = 0x400000n;
 export const CR4_OSXSAVE: u64 = 0x40000n;
 
+export const RFLAGS_CF: u64 = 1n;
 export const RFLAGS_RESERVED1: u64 = 2n;
+export const RFLAGS_PF: u64 = 4n;
+export const RFLAGS_AF: u64 = 0x10n;
+export const RFLAGS_ZF: u64 = 0x40n;
+export const RFLAGS_SF: u64 = 0x80n;
+export const RFLAGS_OF: u64 = 0x800n;
+/** All that an arithmetic instruction sets. */
+export const RFLAGS_STATUS: u64 = 0x8d5n;
 export const RFLAGS_TF: u64 = 0x100n;
 export const RFLAGS_IF: u64 = 0x200n;
 

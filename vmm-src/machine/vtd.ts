@@ -89,6 +89,7 @@ export const VTD_PRESENT: u64 = 1n;
 export const VTD_TYPE: u64 = 0xcn;
 export const VTD_TYPE_PASS: u64 = 8n;
 export const VTD_DOMAIN_SHIFT: u64 = 8n;
+export const VTD_LEVELS: u64 = 7n;
 
 /** Descriptors (6.5.2): the kind, and what of each kind is not reserved. */
 export const VTD_CONTEXT: u64 = 1n;

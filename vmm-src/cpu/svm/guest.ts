@@ -3,7 +3,7 @@
  * instruction. All of it is in the VMCB.
  */
 import { RSP, Vcpu } from '../cpu.ts';
-import { CR0_PE, DR6_BS, RFLAGS_TF, VECTOR_DB, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
+import { CR0_PE, DR6_BS, RFLAGS_STATUS, RFLAGS_TF, VECTOR_DB, VECTOR_GP, VECTOR_NMI, VECTOR_UD } from '../../machine/registers.ts';
 import {
   ATTRIBUTES_LONG, EVENT_CODE_VALID, EVENT_EXCEPTION, EVENT_NMI, EVENT_TYPE, EVENT_VALID, ExitCode, INTERCEPT_IRET, INTERCEPT_VINTR,
   INTERRUPT_SHADOW, TLB_CONTROL_FLUSH_ALL, VIRTUAL_INTERRUPT, VIRTUAL_INTERRUPT_PENDING, VIRTUAL_VECTOR, VIRTUAL_VECTOR_SHIFT, Vmcb,
@@ -44,6 +44,12 @@ export function guestRegister(vcpu: Vcpu, index: u32): u64 {
 export function setGuestRegister(vcpu: Vcpu, index: u32, value: u64): void {
   if (index === RSP) vmcbOf(vcpu).rsp = value;
   else vcpu.registers[index & 15] = value;
+}
+
+/** Replaces the flags that arithmetic instructions set. */
+export function setGuestStatus(vcpu: Vcpu, flags: u64): void {
+  const vmcb = vmcbOf(vcpu);
+  vmcb.rflags = (vmcb.rflags & ~RFLAGS_STATUS) | flags;
 }
 
 /** Goes on at `rip`, as if the instruction there had executed. */

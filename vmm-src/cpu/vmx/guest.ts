@@ -8,7 +8,7 @@ import { Cpu, RSP, Vcpu, cpuOf } from '../cpu.ts';
 import { invept, invvpid, readDr6, readMsr, vmread, vmwrite, writeDr6 } from '../../machine/intrinsics.ts';
 import {
   CR0_CD, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_WP, CR3_PCID, CR4_CET, CR4_LA57, CR4_PAE, CR4_PCIDE, CR4_VMXE,
-  DEBUGCTL_BTF, DEBUGCTL_LBR, DR6_BREAKPOINTS, DR6_BS, DR7_GD, RFLAGS_TF, VECTOR_DB, VECTOR_GP, VECTOR_NMI, VECTOR_UD,
+  DEBUGCTL_BTF, DEBUGCTL_LBR, DR6_BREAKPOINTS, DR6_BS, DR7_GD, RFLAGS_STATUS, RFLAGS_TF, VECTOR_DB, VECTOR_GP, VECTOR_NMI, VECTOR_UD,
 } from '../../machine/registers.ts';
 import { EFER_LMA, EFER_LME, IA32_VMX_CR4_FIXED1 } from '../../machine/msr.ts';
 import {
@@ -55,6 +55,11 @@ export function guestRegister(vcpu: Vcpu, index: u32): u64 {
 export function setGuestRegister(vcpu: Vcpu, index: u32, value: u64): void {
   if (index === RSP) vmwrite(Vmcs.GUEST_RSP, value);
   else vcpu.registers[index & 15] = value;
+}
+
+/** Replaces the flags that arithmetic instructions set. */
+export function setGuestStatus(_vcpu: Vcpu, flags: u64): void {
+  vmwrite(Vmcs.GUEST_RFLAGS, (vmread(Vmcs.GUEST_RFLAGS) & ~RFLAGS_STATUS) | flags);
 }
 
 /** Goes on after the instruction, `length` bytes on, as if it had executed. */

@@ -15,9 +15,10 @@ import {
 } from '../../machine/amd-iommu.ts';
 import { PAGE_SIZE } from '../../machine/registers.ts';
 import { holdsMemory } from '../../partition.ts';
-import { amdAt, amdTotal, isTranslatedByAmdOs, updateAmd, updateAmdRequester } from './amd.ts';
+import { amdAt, amdKeptFrom, amdTotal, isTranslatedByAmdOs, updateAmd, updateAmdRequester } from './amd.ts';
 import { AmdUnit, amdStatus, amdSubmit, nextEvent, ringBase, ringSize, runUnit, takeEvent } from './amd-unit.ts';
 import { requesterInstance, requesterOwner } from './tables.ts';
+import { NOWHERE } from './walk.ts';
 
 const SLOT: u64 = 16n;
 /** In one look at a log: a device may go on all the while. */
@@ -157,13 +158,16 @@ function collectFromUnit(unit: AmdUnit, holder: u32): void {
     const number: u64 = low >> AMD_OPERATION_SHIFT;
     const bdf = wrapU32(low & AMD_DEVICE_BITS);
     const isDevice = number === AMD_PAGE_FAULT || number === AMD_ILLEGAL_ENTRY || number === AMD_INVALID_REQUEST;
-    const isInterrupt = isDevice && (low & AMD_EVENT_INTERRUPT) !== 0n;
-    const isOs = isInterrupt ? requesterOwner(bdf, holder) === holder : isTranslatedByAmdOs(bdf, holder);
-    if (!isDevice || isOs) passEvent(unit, event, holder);
-    else if (isInterrupt) record(EventType.INTERRUPT_VIOLATION, requesterInstance(bdf, holder), 0, load64(event + 8n) & AMD_EVENT_ENTRY, u64(bdf));
-    else {
-      const isWrite: u64 = (low & AMD_EVENT_WRITE) !== 0n ? 1n << 16n : 0n;
-      record(EventType.DMA_VIOLATION, requesterInstance(bdf, holder), 0, load64(event + 8n) & ~(PAGE_SIZE - 1n), u64(bdf) | isWrite);
+    const instance = requesterInstance(bdf, holder);
+    if (isDevice && (low & AMD_EVENT_INTERRUPT) !== 0n) {
+      if (requesterOwner(bdf, holder) === holder) passEvent(unit, event, holder);
+      else record(EventType.INTERRUPT_VIOLATION, instance, 0, load64(event + 8n) & AMD_EVENT_ENTRY, u64(bdf));
+    } else {
+      const isWrite = (low & AMD_EVENT_WRITE) !== 0n;
+      let address: u64 = isDevice ? load64(event + 8n) & ~(PAGE_SIZE - 1n) : NOWHERE;
+      if (isDevice && isTranslatedByAmdOs(bdf, holder)) address = amdKeptFrom(bdf, address, isWrite, holder);
+      if (address === NOWHERE) passEvent(unit, event, holder);
+      else record(EventType.DMA_VIOLATION, instance, 0, address, u64(bdf) | (isWrite ? 1n << 16n : 0n));
     }
     takeEvent(unit);
   }

@@ -3,17 +3,21 @@
  * requester of another instance than the one that holds the platform has that
  * instance's memory map, and a table of interrupts of the VMM's; one of the holder's that
  * its kernel left untranslated has the holder's map. Where that kernel translates,
- * its own entry stands, with its own page tables, in the VMM's table.
+ * its own entry stands in the VMM's table, with shadows of its page tables (shadow.ts).
  */
 import {
-  AMD_4_LEVELS, AMD_ADDRESS, AMD_ENABLE, AMD_ENTRY, AMD_ENTRY_VALID, AMD_FEATURES, AMD_FEATURE_INVALIDATE_ALL, AMD_GUEST, AMD_LEVELS,
+  AMD_4_LEVELS, AMD_ADDRESS, AMD_DOMAIN, AMD_ENABLE, AMD_ENTRY, AMD_ENTRY_VALID, AMD_FEATURES, AMD_FEATURE_INVALIDATE_ALL, AMD_GUEST, AMD_LEVELS, AMD_LEVELS_SHIFT,
   AMD_PERMISSIONS, AMD_REMAPS, AMD_SEGMENTS, AMD_TABLE_PAGES, AMD_TRANSLATES, AMD_VALID,
 } from '../../machine/amd-iommu.ts';
+import { MAX_INSTANCES } from '../../abi.ts';
+import { IoFormat } from '../../cpu/io-page-format.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
 import { functionAt, functionTotal, holdsMemory, isHeld } from '../../partition.ts';
 import { clearAmdEntry, clearOwnInterrupts, forgetEntries, hasWideEntries, ownInterrupts, setAmdEntry } from './amd-interrupts.ts';
 import { AmdUnit, amdInvalidate, amdRead, keepAmdForm, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
+import { dropShadows, forgetTables, resetShadows, reuseShadows, settleForShadows, shadowTables } from './shadow.ts';
 import { requesterOwner, tablesFree, takeTables } from './tables.ts';
+import { keptFrom } from './walk.ts';
 
 const MAX_UNITS: u32 = 16;
 const units: FixedArray<AmdUnit, 16> = zeroed();
@@ -87,6 +91,31 @@ export function isTranslatedByAmdOs(bdf: u32, holder: u32): boolean {
   return entry !== 0n && !isUntranslated(at<Entry>(entry));
 }
 
+function levelsOf(translation: u64): u32 {
+  return wrapU32((translation & AMD_LEVELS) >> AMD_LEVELS_SHIFT);
+}
+
+/** Where in memory an access by page tables of the holder's own kernel would go that the VMM does not let through; NOWHERE if there is no such place. */
+export function amdKeptFrom(bdf: u32, address: u64, isWrite: boolean, holder: u32): u64 {
+  const entry = osEntry(bdf, holder);
+  const translation: u64 = entry === 0n ? 0n : at<Entry>(entry).translation;
+  return keptFrom(IoFormat.AMD, holder, translation & AMD_ADDRESS, levelsOf(translation), address, isWrite);
+}
+
+/**
+ * What a requester's own entry says of translation, with shadows behind it; where only a guest's tables do, with the
+ * memory map behind those (2.2.3: nested). One that names a domain of the VMM's would have a unit mistake its pages for those.
+ */
+function translated(own: Entry, holder: u32): u64 {
+  const isTaken = (own.domain & AMD_DOMAIN) > FIRST_DOMAIN - u64(MAX_INSTANCES) - 1n;
+  if (isTaken || (own.translation & AMD_TRANSLATES) === 0n) return AMD_VALID;
+  const rest: u64 = own.translation & ~(AMD_ADDRESS | AMD_LEVELS);
+  const levels = levelsOf(own.translation);
+  if (levels === 0) return rest | AMD_4_LEVELS | ioRoot(holder, 4);
+  const root = shadowTables(own.translation & AMD_ADDRESS, levels);
+  return root === 0n ? AMD_VALID : rest | (own.translation & AMD_LEVELS) | root;
+}
+
 /** The entry that is right for a requester now. */
 function rightEntry(bdf: u32, holder: u32, out: Entry): void {
   const owner = requesterOwner(bdf, holder);
@@ -98,10 +127,13 @@ function rightEntry(bdf: u32, holder: u32, out: Entry): void {
   if (owner === holder && isOsOn()) {
     const place = osEntry(bdf, holder);
     if (place === 0n) return;
-    const own = at<Entry>(place);
+    // Read once: another processor of the kernel's may change it meanwhile.
     copyBytes(addressOf(out), place, AMD_ENTRY);
-    if (!isUntranslated(own)) return;
-    if ((own.translation & AMD_ENTRY_VALID) !== 0n) permissions = own.translation & AMD_PERMISSIONS;
+    if (!isUntranslated(out)) {
+      out.translation = translated(out, holder);
+      return;
+    }
+    if ((out.translation & AMD_ENTRY_VALID) !== 0n) permissions = out.translation & AMD_PERMISSIONS;
   }
   out.translation = AMD_VALID | AMD_4_LEVELS | permissions | ioRoot(owner, 4);
   out.domain = FIRST_DOMAIN - u64(owner);
@@ -114,19 +146,26 @@ function updateRequester(bdf: u32, holder: u32): boolean {
   const entry = at<Entry>(table + u64(bdf) * AMD_ENTRY);
   const isSame = entry.translation === right.translation && entry.domain === right.domain
     && entry.interrupts === right.interrupts && entry.attributes === right.attributes;
-  if (isSame) return false;
+  const before: u64 = entry.translation & AMD_ADDRESS;
+  if (isSame) {
+    forgetTables(before);
+    return false;
+  }
   if (entry.translation !== right.translation) entry.translation = AMD_VALID;
   entry.domain = right.domain;
   entry.interrupts = right.interrupts;
   entry.attributes = right.attributes;
   entry.translation = right.translation;
+  forgetTables(before);
   return true;
 }
 
-function invalidateAll(): void {
+/** The units forget all that they have looked up. */
+export function invalidateAmd(): void {
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i < unitCount) amdInvalidate(units[i]);
   }
+  reuseShadows();
 }
 
 function updateAll(holder: u32): void {
@@ -136,12 +175,12 @@ function updateAll(holder: u32): void {
 /** Makes every entry what it is to be, and the units look at them anew. */
 export function updateAmd(holder: u32): void {
   updateAll(holder);
-  invalidateAll();
+  invalidateAmd();
 }
 
 /** The same for one requester. */
 export function updateAmdRequester(bdf: u32, holder: u32): void {
-  if (bdf < requesters && updateRequester(bdf, holder)) invalidateAll();
+  if (bdf < requesters && updateRequester(bdf, holder)) invalidateAmd();
 }
 
 /** Whether a unit can do what is needed, and all have the table of the first. */
@@ -171,10 +210,12 @@ export function engageAmd(holder: u32): boolean {
   }
   const pages: u32 = PAGES_PER_BUS * busesUsed();
   if (pages + 2 * unitCount > tablesFree()) return false;
+  resetShadows(IoFormat.AMD, holder, true);
   table = takeTables(pages);
   clearOwnInterrupts();
   requesters = busesUsed() * BUS_FUNCTIONS;
   updateAll(holder);
+  if (!settleForShadows()) updateAll(holder);
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
     units[i].commands = takeTables(1);
@@ -189,6 +230,7 @@ export function disengageAmd(): void {
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i < unitCount) returnAmd(units[i]);
   }
+  dropShadows();
   table = 0n;
 }
 

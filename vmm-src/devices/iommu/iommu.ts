@@ -3,22 +3,26 @@
  * the devices of each instance within what the instance itself reaches
  * (cpu/memory-map.ts has the tables for that). The kernel that holds the platform
  * may drive them all the while: it sees its own registers, and translates for its
- * own devices as it likes. The kind is what ACPI names, not the processor's.
+ * own devices within what it reaches. The kind is what ACPI names, not the processor's.
  */
 import { IoFormat } from '../../cpu/io-page-format.ts';
-import { setIoFormat } from '../../cpu/memory-map.ts';
+import { reuseIoTables, setIoFormat } from '../../cpu/memory-map.ts';
 import { MESSAGE_ADDRESS } from '../../machine/pci.ts';
 import { AMD_SIZE } from '../../machine/amd-iommu.ts';
 import { VTD_MESSAGE_ADDS, VTD_SIZE, vtdMessage } from '../../machine/vtd.ts';
 import {
-  addAmd, amdAt, amdRemapsInterrupts, amdRoutes, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, resetAmd, routeAmd, setIoapicRequester, turnOffAmdUnits, unrouteAmd,
-  updateAmd, updateAmdRequester,
+  addAmd, amdAt, amdRemapsInterrupts, amdRoutes, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, invalidateAmd, resetAmd, routeAmd, setIoapicRequester,
+  turnOffAmdUnits, unrouteAmd, updateAmd, updateAmdRequester,
 } from './amd.ts';
 import { keepAmdForm } from './amd-unit.ts';
 import { amdAtAddress, collectAmd, readAmd, writeAmd } from './amd-registers.ts';
+import { hasRoom, isComplete, isOpen, isShadowed, loseTable, mayReuseShadows, openShadows, readTables, resetShadows, writeShadows } from './shadow.ts';
 import { resetTables } from './tables.ts';
 import { OWN_ENTRIES, clearOwnEntry, ownIndex, setOwnEntry } from './vtd-interrupts.ts';
-import { addVtd, allVtdRemap, disengageVtd, engageVtd, forgetVtdOwner, keepVtdRemapping, resetVtd, turnOffVtd, updateVtd, updateVtdInterrupts, updateVtdRequester, vtdAt, vtdRemapsInterrupts, vtdTotal } from './vtd.ts';
+import {
+  addVtd, allVtdRemap, disengageVtd, engageVtd, forgetVtdOwner, invalidateVtd, keepVtdRemapping, resetVtd, turnOffVtd, updateVtd, updateVtdInterrupts,
+  updateVtdRequester, vtdAt, vtdRemapsInterrupts, vtdTotal,
+} from './vtd.ts';
 import { collectVtd, readVtd, vtdAtAddress, writeVtd } from './vtd-registers.ts';
 
 let format: IoFormat = IoFormat.NONE;
@@ -32,6 +36,7 @@ export function resetIommu(): void {
   refused = false;
   engaged = false;
   setIoFormat(format);
+  resetShadows(format, 0, true);
   resetVtd();
   resetAmd();
 }
@@ -73,9 +78,9 @@ export function unitSize(): u64 {
   return format === IoFormat.AMD ? AMD_SIZE : VTD_SIZE;
 }
 
-/** Whether devices are confined now. */
+/** Whether all devices are confined now. */
 export function isConfined(): boolean {
-  return engaged;
+  return engaged && !isOpen();
 }
 
 /** Confines devices, if that can be done and is not done yet; the processors of `holder`, which holds the platform, are held. */
@@ -101,12 +106,55 @@ export function disengageIommu(holder: u32): void {
 
 /** Something that instances reach, or a function's owner, has changed: devices are confined accordingly when this returns. */
 export function updateIommu(holder: u32): void {
-  if (!engaged) return;
-  if (format === IoFormat.AMD) updateAmd(holder);
-  else {
-    updateVtd(holder);
-    updateVtdInterrupts(holder);
+  if (engaged) {
+    readTables();
+    if (format === IoFormat.AMD) updateAmd(holder);
+    else {
+      updateVtd(holder);
+      updateVtdInterrupts(holder);
+    }
   }
+  reuseIoTables();
+}
+
+function invalidate(): void {
+  if (format === IoFormat.AMD) invalidateAmd();
+  else invalidateVtd();
+}
+
+/** Whether a page of an instance's is an I/O page table of its kernel's, which it writes by writeIoTable. */
+export function isIoTable(instance: u32, page: HostPhysical): boolean {
+  return engaged && isShadowed(instance, page);
+}
+
+/** The kernel is about to write an 8-byte entry of an I/O page table: what it maps for devices, it does when this returns. */
+export function writeIoTable(place: HostPhysical, value: u64): void {
+  if (mayReuseShadows()) invalidate();
+  writeShadows(place, value);
+}
+
+/** Whether all of a kernel's I/O page tables have had room. */
+export function hasRoomForTables(): boolean {
+  return hasRoom();
+}
+
+/** Units get the I/O page tables of the kernel of `holder`, which are too many: its devices are not confined any more. */
+export function openIommu(holder: u32): void {
+  openShadows();
+  if (format === IoFormat.AMD) updateAmd(holder);
+  else updateVtd(holder);
+}
+
+/** An I/O page table is about to be written otherwise: devices reach nothing by it, until the kernel tells a unit of something. */
+export function loseIoTable(page: HostPhysical): void {
+  loseTable(page);
+}
+
+/** With what a kernel tells a unit, it is time for what was left out. */
+function completeShadows(): void {
+  if (isComplete()) return;
+  if (mayReuseShadows()) invalidate();
+  readTables();
 }
 
 /** A function that its owner looks at in configuration space, as it does before the function may master the bus: its kernel may have made it an entry since. */
@@ -210,6 +258,7 @@ function writeWord(address: GuestPhysical, value: u32, holder: u32): void {
     store32(u64(address), value);
     return;
   }
+  completeShadows();
   if (format === IoFormat.AMD) {
     const unit = amdAt(amdAtAddress(address));
     writeAmd(unit, wrapU32(u64(address) - unit.base), value, holder);

@@ -15,10 +15,11 @@ import {
 } from '../../machine/vtd.ts';
 import { holdsMemory } from '../../partition.ts';
 import { requesterInstance, requesterOwner } from './tables.ts';
-import { isTranslatedByOs, updateVtd, vtdAt, vtdTotal } from './vtd.ts';
+import { isTranslatedByOs, updateVtd, vtdAt, vtdKeptFrom, vtdTotal } from './vtd.ts';
 import { isEventRegister, readEventRegister, writeEventRegister } from './vtd-events.ts';
 import { changeEntries, engageInterrupts, takeOsTable } from './vtd-interrupts.ts';
 import { OS_STATUS, VtdUnit, osQueueBase, osQueueSize, vtdInvalidate, vtdRead, vtdRead64, vtdSubmit, vtdWrite } from './vtd-unit.ts';
+import { NOWHERE } from './walk.ts';
 
 const DESCRIPTOR: u64 = 16n;
 /** Carries out one of the kernel's descriptors, as far as its kind is known. */
@@ -140,9 +141,9 @@ function isInterruptFault(flags: u32): boolean {
 }
 
 /**
- * Records what a unit has kept devices from. A fault in page tables of the
- * holder's own kernel, or of its own interrupts, is left for that kernel, which
- * has the unit's interrupt.
+ * Records what a unit has kept devices from. What the page tables of the holder's own
+ * kernel do not map, and its own interrupts, are left for that kernel, which has the
+ * unit's interrupt.
  */
 function collectFromUnit(unit: VtdUnit, holder: u32): void {
   const status = vtdRead(unit, VTD_FSTS);
@@ -152,12 +153,18 @@ function collectFromUnit(unit: VtdUnit, holder: u32): void {
     const at: u32 = vtdFaultOffset(unit.capability) + 16 * i;
     const flags = vtdRead(unit, at + 12);
     const bdf: u32 = vtdRead(unit, at + 8) & 0xffff;
-    const isInterrupt = isInterruptFault(flags);
-    const isOs = isInterrupt ? requesterOwner(bdf, holder) === holder : isTranslatedByOs(bdf, holder);
-    if ((flags & VTD_FAULT) === 0 || isOs) continue;
-    const isWrite: u64 = (flags & VTD_FAULT_READ) === 0 ? 1n << 16n : 0n;
-    if (isInterrupt) record(EventType.INTERRUPT_VIOLATION, requesterInstance(bdf, holder), 0, vtdRead64(unit, at) >> VTD_FAULT_INDEX_SHIFT, u64(bdf));
-    else record(EventType.DMA_VIOLATION, requesterInstance(bdf, holder), 0, vtdRead64(unit, at) & VTD_ADDRESS, u64(bdf) | isWrite);
+    if ((flags & VTD_FAULT) === 0) continue;
+    const instance = requesterInstance(bdf, holder);
+    if (isInterruptFault(flags)) {
+      if (requesterOwner(bdf, holder) === holder) continue;
+      record(EventType.INTERRUPT_VIOLATION, instance, 0, vtdRead64(unit, at) >> VTD_FAULT_INDEX_SHIFT, u64(bdf));
+    } else {
+      const isWrite = (flags & VTD_FAULT_READ) === 0;
+      let address: u64 = vtdRead64(unit, at) & VTD_ADDRESS;
+      if (isTranslatedByOs(bdf, holder)) address = vtdKeptFrom(bdf, address, isWrite, holder);
+      if (address === NOWHERE) continue;
+      record(EventType.DMA_VIOLATION, instance, 0, address, u64(bdf) | (isWrite ? 1n << 16n : 0n));
+    }
     vtdWrite(unit, at + 12, VTD_FAULT);
   }
   if ((status & VTD_FAULT_OVERFLOW) !== 0 && (unit.osStatus & VTD_TRANSLATION) === 0) vtdWrite(unit, VTD_FSTS, VTD_FAULT_OVERFLOW);

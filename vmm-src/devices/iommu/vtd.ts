@@ -3,20 +3,24 @@
  * and context tables. A requester of another instance than the one that holds the
  * platform has that instance's memory map; so has one of the holder's that its
  * kernel left untranslated. Where that kernel translates, its own context entry
- * stands, with its own page tables, behind the VMM's root.
+ * stands behind the VMM's root, with shadows of its page tables (shadow.ts).
  */
 import { writebackInvalidate } from '../../machine/intrinsics.ts';
 import {
   VTD_ADDRESS, VTD_CAP, VTD_CAP_39_BITS, VTD_CAP_48_BITS, VTD_CAP_LARGE_PAGES, VTD_DOMAIN_SHIFT, VTD_ECAP, VTD_ECAP_COHERENT, VTD_ECAP_QUEUE,
-  VTD_FAULT_LOG, VTD_GSTS, VTD_INTERRUPTS, VTD_IQA, VTD_IRTA, VTD_PRESENT, VTD_QUEUE, VTD_QUEUE_WIDE, VTD_ROOT_MODE,
+  VTD_FAULT_LOG, VTD_GSTS, VTD_INTERRUPTS, VTD_IQA, VTD_IRTA, VTD_LEVELS, VTD_PRESENT, VTD_QUEUE, VTD_QUEUE_WIDE, VTD_ROOT_MODE,
   VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_TYPE, VTD_TYPE_PASS, vtdDomains,
 } from '../../machine/vtd.ts';
+import { MAX_INSTANCES } from '../../abi.ts';
+import { IoFormat } from '../../cpu/io-page-format.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
 import { holdsMemory, isHeld } from '../../partition.ts';
+import { dropShadows, forgetTables, resetShadows, reuseShadows, settleForShadows, shadowTables } from './shadow.ts';
 import { isBusUsed, requesterOwner, tablesFree, takeTables } from './tables.ts';
 import { forgetEvents, lookAtEvents, returnEvents, updateEvents } from './vtd-events.ts';
 import { disengageInterrupts, divideEntries, engageInterrupts, entriesFit, lookAtInterrupts, remaps, setKept, updateEntries } from './vtd-interrupts.ts';
 import { OS_STATUS, VtdUnit, returnQueue, takeQueue, vtdInvalidate, vtdRead, vtdRead64, vtdSetRoot, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
+import { NOWHERE, keptFrom } from './walk.ts';
 
 const MAX_UNITS: u32 = 16;
 const units: FixedArray<VtdUnit, 16> = zeroed();
@@ -100,6 +104,18 @@ export function isTranslatedByOs(bdf: u32, holder: u32): boolean {
   return entry === 0n ? translatesAll() : (load64(entry) & VTD_TYPE) !== VTD_TYPE_PASS;
 }
 
+/** Levels of the tables that a context entry names, by its second word. */
+function levelsOf(high: u64): u32 {
+  return wrapU32(high & VTD_LEVELS) + 2;
+}
+
+/** Where in memory an access by page tables of the holder's own kernel would go that the VMM does not let through; NOWHERE if there is no such place. */
+export function vtdKeptFrom(bdf: u32, address: u64, isWrite: boolean, holder: u32): u64 {
+  const entry = osEntryOfAny(bdf, holder);
+  if (entry === 0n) return NOWHERE;
+  return keptFrom(IoFormat.VTD, holder, load64(entry) & VTD_ADDRESS, levelsOf(load64(entry + 8n)), address, isWrite);
+}
+
 /** Writes an entry that differs; the half that makes it present last, and first when it changes. */
 function setEntry(place: HostPhysical, low: u64, high: u64): void {
   if (load64(place) === low && load64(place + 8n) === high) return;
@@ -108,14 +124,26 @@ function setEntry(place: HostPhysical, low: u64, high: u64): void {
   store64(place, low);
 }
 
+/** A requester's own entry with shadows behind it. One that names a domain of the VMM's would have a unit mistake its pages for those. */
+function setTranslated(place: HostPhysical, low: u64, high: u64): void {
+  const domain: u32 = wrapU32(high >> VTD_DOMAIN_SHIFT) & 0xffff;
+  const root = domain < domainOf(MAX_INSTANCES) ? shadowTables(low & VTD_ADDRESS, levelsOf(high)) : 0n;
+  if (root === 0n) setEntry(place, 0n, 0n);
+  else setEntry(place, root | (low & ~VTD_ADDRESS), high);
+}
+
 /** Gives a requester the entry that is right now. */
 function updateRequester(table: HostPhysical, bdf: u32, holder: u32): void {
   const place: u64 = table + u64(bdf & 0xff) * ENTRY;
+  const before: u64 = load64(place) & VTD_ADDRESS;
   const owner = requesterOwner(bdf, holder);
   const own = owner === holder ? osEntryOfAny(bdf, holder) : 0n;
-  if (own !== 0n && (load64(own) & VTD_TYPE) !== VTD_TYPE_PASS) setEntry(place, load64(own), load64(own + 8n));
+  // Read once: another processor of the kernel's may change it meanwhile.
+  const low: u64 = own === 0n ? 0n : load64(own);
+  if (own !== 0n && (low & VTD_TYPE) !== VTD_TYPE_PASS) setTranslated(place, low, load64(own + 8n));
   else if (!isHeld(owner) || (owner === holder && own === 0n && translatesAll())) setEntry(place, 0n, 0n);
   else setEntry(place, ioRoot(owner, levels) | VTD_PRESENT, u64(levels - 2) | (u64(domainOf(owner)) << VTD_DOMAIN_SHIFT));
+  forgetTables(before);
 }
 
 /** Whether a bus needs context entries: there is a known function, or the holder's kernel has some. */
@@ -140,22 +168,28 @@ function contextTable(bus: u32, holder: u32): HostPhysical {
   return table;
 }
 
-function invalidateAll(): void {
+/** The units forget all that they have looked up. */
+export function invalidateVtd(): void {
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
     if ((units[i].extended & VTD_ECAP_COHERENT) === 0n) writebackInvalidate();
     vtdInvalidate(units[i]);
   }
+  reuseShadows();
 }
 
 /** Makes every context entry what it is to be, and the units look at them anew. */
 export function updateVtd(holder: u32): void {
+  updateAll(holder);
+  invalidateVtd();
+}
+
+function updateAll(holder: u32): void {
   for (let bus: u32 = 0; bus < BUSES; bus++) {
     const table = contextTable(bus, holder);
     if (table === 0n) continue;
     for (let i: u32 = 0; i < BUS_FUNCTIONS; i++) updateRequester(table, (bus << 8) | i, holder);
   }
-  invalidateAll();
 }
 
 /** The same for one requester, if its kernel has changed its mind: most of the time it has not. */
@@ -166,7 +200,7 @@ export function updateVtdRequester(bdf: u32, holder: u32): void {
   const low = load64(place);
   const high = load64(place + 8n);
   updateRequester(table, bdf, holder);
-  if (load64(place) !== low || load64(place + 8n) !== high) invalidateAll();
+  if (load64(place) !== low || load64(place + 8n) !== high) invalidateVtd();
 }
 
 /** How many pages of tables the machine's buses need, with a queue for each unit. */
@@ -192,6 +226,14 @@ function walksLevels(): boolean {
   const width: u64 = levels === 4 ? VTD_CAP_48_BITS : VTD_CAP_39_BITS;
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i < unitCount && (units[i].capability & width) === 0n) return false;
+  }
+  return true;
+}
+
+/** Whether all units see what is in the processors' caches. */
+function areCoherent(): boolean {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i < unitCount && (units[i].extended & VTD_ECAP_COHERENT) === 0n) return false;
   }
   return true;
 }
@@ -222,13 +264,16 @@ export function engageVtd(holder: u32): boolean {
   }
   if (!walksLevels()) return false;
   if (tablesNeeded(holder) > tablesFree()) return false;
+  resetShadows(IoFormat.VTD, holder, areCoherent());
   root = takeTables(1);
+  updateAll(holder);
+  if (!settleForShadows()) updateAll(holder);
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
     units[i].queue = takeTables(1);
     takeQueue(units[i]);
   }
-  updateVtd(holder);
+  invalidateVtd();
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
     vtdSetRoot(units[i], root);
@@ -253,6 +298,7 @@ export function disengageVtd(holder: u32): void {
     returnEvents(unit);
     returnQueue(unit, holder);
   }
+  dropShadows();
   root = 0n;
 }
 
