@@ -1,5 +1,6 @@
 import { availableParallelism, totalmem } from "node:os";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 import { dialect } from "./compiler/vitest-plugin.ts";
 
 const minutes = 60_000;
@@ -7,12 +8,24 @@ const minutes = 60_000;
 /** An emulator keeps a processor busy, and takes up to 2 GiB of memory. */
 const emulators = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 31)));
 
+/** What takes long though its file is short begins first, so that no processor is idle at the end: vitest judges by size. */
+const longest = ["compiler/programs", "compiler/ill-typed", "machine/start-vanish", "machine/under-load", "machine/launch", "machine/cycle", "machine/scenario"];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLong = ({ moduleId }: TestSpecification) => longest.some((name) => moduleId.endsWith(`test/${name}.test.ts`));
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
+
 /**
  * Two projects: first `unit`, which runs anywhere within a minute, then `machine`, which boots whole
  * machines in emulators, as many at a time as there are processors.
  */
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         plugins: [dialect(["vmm-src", "test/compiler/fixtures/modules", "test/compiler/fixtures/driver"])],
