@@ -79,7 +79,7 @@ async function main(): Promise<boolean> {
   const cpus = chosenCpus();
   const uefi = chosenFirmware();
   const iommu = chosenIommu();
-  const scenario = chosenScenario(process.env.TARGET || "bochs");
+  const scenario = chosenScenario(process.env.TARGET || "bochs", cpus);
   if (scenario.kernel2 && !process.env.KERNEL && !process.env.KERNEL2) process.env.KERNEL2 = scenario.kernel2;
   const { kernel1, kernel2 } = chosenKernels();
   const screen = new Screen();

@@ -16,6 +16,8 @@ export interface Scenario {
   title: string;
   /** The only target that can show it. */
   target?: string;
+  /** OS 2 has a device before the hand-over, which takes a CPU of its own. */
+  device?: boolean;
   /** OS 2's kernel, unless the user chose one. */
   kernel2?: string;
   /** More of QEMU's arguments. */
@@ -86,6 +88,7 @@ function addition(): Scenario {
   return {
     title: "a disk is added while OS 1 serves, and OS 1 takes no notice",
     target: "qemu",
+    device: true,
     // A reset ends it just as well.
     end: "reboot -f",
     args: [...hotPlug("acpi"), "-device", `pcie-root-port,id=${port},bus=pcie.0,chassis=1,slot=1,addr=8`, "-drive", `file=${disk.file},format=raw,if=none,id=disk`],
@@ -220,11 +223,12 @@ const scenarios: Record<string, () => Scenario> = {
 };
 
 /** The scenario that the user chose. */
-export function chosenScenario(target: string): Scenario {
+export function chosenScenario(target: string, cpus: number): Scenario {
   const name = process.env.SCENARIO || "cycle";
   const make = scenarios[name];
   if (!make) throw new UserError(`SCENARIO=${name}: give ${Object.keys(scenarios).join(", ").replace(/, (\w+)$/, " or $1")}`);
   const scenario = make();
   if (scenario.target && scenario.target !== target) throw new UserError(`SCENARIO=${name}: only TARGET=${scenario.target} can show it, ${target} cannot`);
+  if (scenario.device && cpus < 2) throw new UserError(`SCENARIO=${name}: OS 2 has a device of its own, and with it needs a CPU of its own: give CPUS=2 or more`);
   return scenario;
 }

@@ -124,6 +124,8 @@ static struct request parse(char **arguments, bool *json)
 	request.weight = weight ? parse_number("--weight", weight, 1, US_MAX_WEIGHT) : 1;
 	if (weight && !request.share)
 		misused("launch: --weight is of a share: give --share, too");
+	if (devices && request.share)
+		misused("launch: --device: not with a share: its interrupts would come to this kernel; give --cpus");
 	request.devices = parse_functions("--device", devices);
 	request.hidden = parse_functions("--hide", hidden);
 	request.append = append;
@@ -198,13 +200,16 @@ static bool stage(int device, const char *what, uint64_t address, const struct f
 	return done;
 }
 
-/* What the second kernel gets: the devices that were asked for, and what is shielded and not to stay so. */
+/*
+ * What the second kernel gets: the devices that were asked for, and what is shielded and not to stay so. With a share
+ * of a CPU there is none before the hand-over: interrupts of devices come to the local APIC, which is this kernel's.
+ */
 static void list_functions(int device, const struct request *request, struct us_boot_request *to_vmm)
 {
 	const struct us_status *status = get_status(device);
 	struct functions all = request->devices;
 
-	for (unsigned i = 0; i < status->function_count && i < US_MAX_FUNCTIONS; i++)
+	for (unsigned i = 0; !request->share && i < status->function_count && i < US_MAX_FUNCTIONS; i++)
 		if (status->function[i].instance == US_SHIELDED && !has_function(&request->hidden, status->function[i].bdf))
 			add_function("launch", &all, status->function[i].bdf);
 	to_vmm->function_count = all.count;

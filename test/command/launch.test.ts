@@ -98,6 +98,12 @@ describe("launch", () => {
     expect(launchWith("--share")).toBe("--share: not beside whole CPUs yet: leave --cpus out");
   });
 
+  it("has no device with a share", () => {
+    const run = understudy("launch", "--kernel", bzImage(), "--initrd", file("initrd"), "--append", "", "--memory", "256M", "--share", "--device", "00:03.0");
+    expect(run.exitCode).toBe(2);
+    expect(complaints(run)).toEqual(["launch: --device: not with a share: its interrupts would come to this kernel; give --cpus"]);
+  });
+
   it.each(["", "M", "-1M", "256X", "256MB", "0", "1e9", "99999999999999999999G"])("refuses --memory '%s'", (memory) => {
     expect(refusal({ memory })).toBe(`--memory ${memory}: not a size: write for example 256M or 1G`);
   });
