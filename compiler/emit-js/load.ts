@@ -32,6 +32,9 @@ export interface LoadOptions {
   overlay?: Map<string, string>;
 }
 
+/** A struct's size and its fields' places and sizes, in bytes. */
+export interface Layout { size: number; offsets: Record<string, number>; sizes: Record<string, number> }
+
 export interface Loaded {
   /** Every exported function, by name. */
   call: Record<string, DialectFunction>;
@@ -39,7 +42,7 @@ export interface Loaded {
   callIn(file: string, name: string): DialectFunction;
   memory: Memory;
   addressOf(name: string): bigint;
-  layout(struct: string): { size: number; offsets: Record<string, number> };
+  layout(struct: string): Layout;
   /** Module-level constants; an enumeration's members are "Enum.Member". */
   constants: Record<string, bigint>;
   enums: Record<string, Record<string, number>>;
@@ -60,15 +63,33 @@ export function loadSource(text: string, options: LoadOptions = {}): Loaded {
   return loadDialect(file, { ...options, overlay: new Map([[file, text]]) });
 }
 
+type Addresses = ReturnType<typeof placeStatics>;
+/** A program in JavaScript, for static storage at one place. */
+interface Emitted { base: number; addresses: Addresses; code: string; start: (runtime: Runtime) => Record<string, (...args: unknown[]) => unknown> }
+
+/** What has been emitted last of each program: tests instantiate one many times. */
+const emitted = new WeakMap<Program, Emitted>();
+
+function emitAt(program: Program, base: number): Emitted {
+  const last = emitted.get(program);
+  if (last?.base === base) return last;
+  const addresses = placeStatics(program.statics, base);
+  const code = emitJs(program, addresses);
+  const start = new Function("rt", `${code}\n//# sourceURL=dialect.js`) as Emitted["start"];
+  const now = { base, addresses, code, start };
+  emitted.set(program, now);
+  return now;
+}
+
 export function instantiate(program: Program, options: LoadOptions = {}): Loaded {
   const memory = options.memory ?? new Memory();
-  const addresses = placeStatics(program.statics, addressNumber(options.base ?? 0x10_0000_0000n));
+  const { addresses, code, start } = emitAt(program, addressNumber(options.base ?? 0x10_0000_0000n));
   for (const [one, address] of addresses) initialise(memory, one, address);
-  const code = emitJs(program, addresses);
   const externals = wrapExternals(program, options.externals ?? {});
   const runtime = new Runtime(memory, externals, program.sites.map(trapText), addressNumber(options.stack ?? 0x7f_0000_0000n));
-  const compiled = new Function("rt", `${code}\n//# sourceURL=dialect.js`)(runtime) as Record<string, (...args: unknown[]) => unknown>;
+  const compiled = start(runtime);
   const exported = program.funcs.filter((func) => func.body && (func.exported || func.entry));
+  const layouts = new Map(program.structs.map((struct) => [struct.name, layoutOf(struct)]));
   const call = Object.fromEntries(exported.map((func) => [func.name, wrapFunction(func, compiled[func.cName]!)]));
   return {
     call: missingNamed(call, "exported function"),
@@ -80,7 +101,7 @@ export function instantiate(program: Program, options: LoadOptions = {}): Loaded
     },
     memory,
     addressOf: (name) => BigInt(addresses.get(find(program.statics, name, "static storage"))!),
-    layout: (name) => layoutOf(find(program.structs, name, "struct")),
+    layout: (name) => layouts.get(name) ?? layoutOf(find(program.structs, name, "struct")),
     constants: missingNamed(Object.fromEntries(program.constants), "constant"),
     enums: missingNamed(Object.fromEntries(program.enums.map((one) => [one.name, enumMembers(one.members)])), "enumeration"),
     code,
@@ -107,8 +128,12 @@ function enumMembers(members: Map<string, bigint>): Record<string, number> {
   return Object.fromEntries([...members].map(([name, value]) => [name, Number(value)]));
 }
 
-function layoutOf(struct: StructType): { size: number; offsets: Record<string, number> } {
-  return { size: struct.size, offsets: Object.fromEntries(struct.fields.map((field) => [field.name, field.offset])) };
+function layoutOf({ size, fields }: StructType): Layout {
+  return {
+    size,
+    offsets: Object.fromEntries(fields.map((field) => [field.name, field.offset])),
+    sizes: Object.fromEntries(fields.map((field) => [field.name, sizeOf(field.type)])),
+  };
 }
 
 function find<T extends { name: string }>(all: T[], name: string, what: string): T {

@@ -57,12 +57,11 @@ export function loadModules(machine: Machine, modules: string[], project?: strin
 export type View = Record<string, any>;
 
 export function viewOf(loaded: Loaded, struct: string, address: bigint): View {
-  const { size, offsets } = loaded.layout(struct);
-  const starts = [...Object.values(offsets), size].sort((a, b) => a - b);
+  const { offsets, sizes } = loaded.layout(struct);
   const place = (name: string): [bigint, number] => {
     const offset = offsets[name];
     if (offset === undefined) throw new Error(`${struct} has no field ${name}`);
-    return [address + BigInt(offset), starts.find((start) => start > offset)! - offset];
+    return [address + BigInt(offset), sizes[name]!];
   };
   return new Proxy({}, {
     get(_target, name) {
