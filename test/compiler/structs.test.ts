@@ -177,7 +177,7 @@ describe("structs and arrays", () => {
     `);
     call.set!(1, 0x1122334455667788n);
     expect(addressOf("entries") % 4096n).toBe(0n);
-    expect(layout("Entry")).toEqual({ size: 16, offsets: { key: 0, flags: 4, base: 8 }, sizes: { key: 4, flags: 1, base: 8 } });
+    expect(layout("Entry")).toEqual({ size: 16, offsets: { key: 0, flags: 4, base: 8 }, sizes: { key: 4, flags: 4, base: 8 } });
     expect(memory.read(addressOf("entries") + 16n + 8n, 8)).toBe(0x1122334455667788n);
     memory.write(addressOf("count"), 4, 100n);
     expect(call.sum!()).toBe(65541 + 100);
