@@ -89,7 +89,7 @@ export function instantiate(program: Program, options: LoadOptions = {}): Loaded
   const runtime = new Runtime(memory, externals, program.sites.map(trapText), addressNumber(options.stack ?? 0x7f_0000_0000n));
   const compiled = start(runtime);
   const exported = program.funcs.filter((func) => func.body && (func.exported || func.entry));
-  const layouts = new Map(program.structs.map((struct) => [struct.name, layoutOf(struct)]));
+  const layouts = missingNamed(Object.fromEntries(program.structs.map((struct) => [struct.name, layoutOf(struct)])), "struct");
   const call = Object.fromEntries(exported.map((func) => [func.name, wrapFunction(func, compiled[func.cName]!)]));
   return {
     call: missingNamed(call, "exported function"),
@@ -101,7 +101,7 @@ export function instantiate(program: Program, options: LoadOptions = {}): Loaded
     },
     memory,
     addressOf: (name) => BigInt(addresses.get(find(program.statics, name, "static storage"))!),
-    layout: (name) => layouts.get(name) ?? layoutOf(find(program.structs, name, "struct")),
+    layout: (name) => layouts[name]!,
     constants: missingNamed(Object.fromEntries(program.constants), "constant"),
     enums: missingNamed(Object.fromEntries(program.enums.map((one) => [one.name, enumMembers(one.members)])), "enumeration"),
     code,

@@ -10,6 +10,7 @@ import { MAP_READ, MAP_WRITE } from '../cpu/permissions.ts';
 import { flushMemoryMap, guestIs64Bit, guestRegister, guestRip, interruptedDelivery, setGuestRegister, setGuestStatus, skipInstruction } from '#processor/guest.ts';
 import { Access, AccessKind, decodeAccess, mergeRegister, truncateTo } from '../devices/decode.ts';
 import { hasRoomForTables, isIoTable, loseIoTable, openIommu, writeIoTable } from '../devices/iommu/iommu.ts';
+import { loadBytes, storeBytes } from '../machine/memory.ts';
 import { PAGE_SIZE, RFLAGS_AF, RFLAGS_CF, RFLAGS_OF, RFLAGS_PF, RFLAGS_SF, RFLAGS_ZF } from '../machine/registers.ts';
 import { fetchInstruction } from './guest-memory.ts';
 import { runningInstances } from './instance.ts';
@@ -43,19 +44,12 @@ function store(place: u64, size: u32, value: u64): void {
   const shift: u64 = 8n * (place & 7n);
   const mask: u64 = truncateTo(0xffffffffffffffffn, size) << shift;
   writeIoTable(entry, (load64(entry) & ~mask) | (value << shift & mask));
-  if (size === 8) store64(place, value);
-  else if (size === 4) store32(place, wrapU32(value));
-  else if (size === 2) store16(place, wrapU16(value));
-  else store8(place, wrapU8(value));
-}
-
-function load(place: u64, size: u32): u64 {
-  return truncateTo(load64(place & ~7n) >> (8n * (place & 7n)), size);
+  storeBytes(place, size, value);
 }
 
 /** CMPXCHG: the accumulator is what is compared, and what is loaded where they differ (SDM Vol. 2A). */
 function compareExchange(vcpu: Vcpu, place: u64, access: Access, source: u64): void {
-  const before = load(place, access.size);
+  const before = loadBytes(place, access.size);
   const accumulator = guestRegister(vcpu, RAX);
   const expected = truncateTo(accumulator, access.size);
   setGuestStatus(vcpu, compareFlags(expected, before, access.size));
@@ -70,7 +64,7 @@ function emulate(vcpu: Vcpu, place: u64, access: Access): boolean {
   const source = truncateTo(access.highByte !== 0 ? register >> 8n : register, access.size);
   if (access.kind === AccessKind.COMPARE_EXCHANGE) compareExchange(vcpu, place, access, source);
   else if (access.kind === AccessKind.EXCHANGE) {
-    const before = load(place, access.size);
+    const before = loadBytes(place, access.size);
     store(place, access.size, source);
     setGuestRegister(vcpu, access.register, mergeRegister(register, before, access.registerSize, access.highByte !== 0));
   } else store(place, access.size, access.kind === AccessKind.WRITE_IMMEDIATE ? truncateTo(access.immediate, access.size) : source);

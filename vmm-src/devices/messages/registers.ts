@@ -12,6 +12,7 @@
 import { MAX_GRANTS } from '../../abi.ts';
 import { isIdentical, mapIdentical, unmapRange } from '../../cpu/memory-map.ts';
 import { MAP_ALL } from '../../cpu/permissions.ts';
+import { loadBytes, storeBytes } from '../../machine/memory.ts';
 import {
   MSIX_CONTROL, MSIX_ENTRIES, MSIX_ENTRY, MSIX_TABLE, MSI_64_BITS, MSI_CONTROL, MSI_MESSAGE, PCI_BAR, PCI_BAR_64_BITS, PCI_BARS, PCI_BAR_KIND,
   PCI_CAPABILITIES, PCI_CAPABILITY_MSI, PCI_CAPABILITY_MSIX, PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_STATUS, PCI_STATUS_CAPABILITIES,
@@ -197,7 +198,7 @@ function readWord(address: u64): u32 {
 /** A load of `size` bytes from such a page. */
 export function readMessagePage(address: GuestPhysical, size: u32): u64 {
   const place: u64 = address;
-  if (tableAt(place, false) === sourceTotal()) return size === 1 ? u64(load8(place)) : size === 2 ? u64(load16(place)) : size === 4 ? u64(load32(place)) : load64(place);
+  if (tableAt(place, false) === sourceTotal()) return loadBytes(place, size);
   const word: u64 = place & ~3n;
   const low: u64 = u64(readWord(word)) >> (8n * (place & 3n));
   return size < 8 ? low : low | (u64(readWord(word + 4n)) << 32n);
@@ -233,10 +234,7 @@ function writeWord(address: u64, value: u32): void {
 export function writeMessagePage(address: GuestPhysical, size: u32, value: u64): void {
   const place: u64 = address;
   if (tableAt(place, false) === sourceTotal()) {
-    if (size === 1) store8(place, wrapU8(value));
-    else if (size === 2) store16(place, wrapU16(value));
-    else if (size === 4) store32(place, wrapU32(value));
-    else store64(place, value);
+    storeBytes(place, size, value);
     return;
   }
   if ((place & 3n) !== 0n || size < 4) return;
