@@ -308,6 +308,18 @@ describe.each([vtd, amd])("I/O page tables of a captured kernel, beneath $name",
     expect([writes(unit, IOVA), mayWrite(vmm, TABLES)]).toEqual([OWN, false]);
   });
 
+  test("are read as they will be, where the entry that is written makes its own table one of a lower level", () => {
+    const { vmm, unit } = machine();
+    const [own, other] = [table(1), table(6)];
+    // One level of the table's goes with the entry before, and one comes with the new one.
+    store64(vmm, 0, other, toTable(own, 1));
+    store64(vmm, 0, own + 8n, toTable(other, 2));
+    store64(vmm, 0, own + 5n * 8n, toPage(OWN));
+    store64(vmm, 0, own + 8n, toTable(own, 2));
+    const through = (index: bigint): bigint => (1n << 30n) | (1n << 21n) | (index << 12n);
+    expect([writes(unit, through(5n)), writes(unit, through(1n))]).toEqual(kind === vtd ? [OWN, own] : [null, null]);
+  });
+
   test("of a domain whose number is the VMM's are none", () => {
     const { vmm, unit } = machine();
     kind.attach(vmm, DISK, TABLES);

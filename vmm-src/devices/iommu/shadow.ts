@@ -20,6 +20,7 @@ import { record } from '../../events.ts';
 import { writeBackLine } from '../../machine/intrinsics.ts';
 import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PageTable, SIZE_1G } from '../../machine/registers.ts';
 import { holdsMemory } from '../../partition.ts';
+import { NOWHERE } from './walk.ts';
 
 /**
  * FRESH: to be protected and read. READING: protected, and about to be read. LIVE: follows its table. LOST: empty; its
@@ -62,6 +63,9 @@ let incomplete: boolean = false;
 let told: boolean = false;
 /** There never was: the units have the kernel's tables. */
 let open: boolean = false;
+/** The entry that the kernel is about to write, and its value: tables that are read meanwhile have it. Otherwise NOWHERE. */
+let pending: u64 = NOWHERE;
+let pendingValue: u64 = 0n;
 
 /** No table has a shadow: from here on those of `instance` get them, for units of a kind. */
 export function resetShadows(kind: IoFormat, instance: u32, isCoherent: boolean): void {
@@ -275,7 +279,10 @@ function bury(): void {
 function readTable(index: u32): void {
   const table = shadows[index].table;
   setState(shadows[index], State.LIVE);
-  for (let i: u32 = 0; i < ENTRIES; i++) setEntry(index, i, load64(table + u64(i) * 8n));
+  for (let i: u32 = 0; i < ENTRIES; i++) {
+    const place: HostPhysical = table + u64(i) * 8n;
+    setEntry(index, i, place === pending ? pendingValue : load64(place));
+  }
 }
 
 /** All shadows follow their tables when this returns, those that are found on the way included. */
@@ -316,22 +323,14 @@ export function isShadowed(instance: u32, page: HostPhysical): boolean {
   return format !== IoFormat.NONE && instance === owner && nextOf(page, 0) !== SHADOWS;
 }
 
-function shadowsOf(table: HostPhysical): u32 {
-  let count: u32 = 0;
-  for (let i = nextOf(table, 0); i !== SHADOWS; i = nextOf(table, i + 1)) count++;
-  return count;
-}
-
 /** The kernel is about to write an 8-byte entry of one of its tables: the shadows have it when this returns. */
 export function writeShadows(place: HostPhysical, value: u64): void {
   const table: u64 = place & PTE_ADDRESS;
-  let known: u32 = 0;
-  // An entry for the table that it is in, at a lower level, makes that a shadow, which is read before the entry is written.
-  while (known !== shadowsOf(table)) {
-    known = shadowsOf(table);
-    for (let i = nextOf(table, 0); i !== SHADOWS; i = nextOf(table, i + 1)) setEntry(i, wrapU32(place >> 3n) & (ENTRIES - 1), value);
-    settle();
-  }
+  pending = place;
+  pendingValue = value;
+  for (let i = nextOf(table, 0); i !== SHADOWS; i = nextOf(table, i + 1)) setEntry(i, wrapU32(place >> 3n) & (ENTRIES - 1), value);
+  settle();
+  pending = NOWHERE;
 }
 
 /** A table is written in a way that is not understood: it maps nothing until all are read again, and may be written. */
