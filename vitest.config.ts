@@ -35,6 +35,7 @@ export default defineConfig({
           isolate: false,
           maxWorkers: "100%",
           include: ["**/*.test.ts"],
+          setupFiles: "test/seed.ts",
           exclude: ["node_modules/**", "build/**", "test/machine/**"],
           // Many compile the dialect, some with gcc: seconds each on a busy machine.
           testTimeout: 2 * minutes,
