@@ -166,6 +166,23 @@ describe("devices beneath AMD's IOMMU", () => {
     expect(violations(vmm, from)).toEqual([]);
   });
 
+  test("may keep translations where their kernel lets them, translated or not, and forget those of what is another's", () => {
+    const KEEPS = 1n << 32n;
+    const places = [OWN, REGION, BASE + 0x5000n];
+    const { vmm, unit } = machine((made) => {
+      translates(made);
+      entry(made, DISK, RW | 3n, 6n | KEEPS);
+      entry(made, NIC, PAGES | RW | (3n << 9n) | 3n, DOMAIN | KEEPS);
+      made.vmm.machine.memory.write(PAGES + 0x2000n + ((IOVA >> 12n) & 511n) * 8n, 8, (BASE + 0x5000n) | RW | 1n);
+      expect(places.map((place) => made.unit.accessByAts(DISK, place, true))).toEqual(places);
+    });
+    const kept = (): (bigint | null)[] => [...places.map((place) => unit.accessByAts(DISK, place, true)), unit.accessByAts(NIC, IOVA, true)];
+    expect(kept()).toEqual([OWN, null, BASE + 0x5000n, BASE + 0x5000n]);
+    expect(boot(vmm, grantCard)).toBe(OK);
+    expect(kept()).toEqual([OWN, null, null, null]);
+    expect(unit.accessByAts(CARD, OWN, true)).toBeNull();
+  });
+
   test("have other entries and pages when their kernel says so by its commands", () => {
     const made = machine(translates);
     const { vmm, unit } = made;

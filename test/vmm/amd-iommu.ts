@@ -19,6 +19,8 @@ export class AmdUnit {
   /** Interrupt table entries that were looked up, by requester and index. */
   private readonly remapped = new Map<string, [bigint, bigint]>();
   private readonly pages = new Map<string, { domain: bigint; entry: bigint }>();
+  /** What devices with ATS keep of the unit's translations, by requester and page. */
+  private readonly kept = new Map<string, bigint>();
   interrupts = 0;
 
   constructor(private readonly machine: Machine, readonly base = AMD_BASE) {
@@ -79,6 +81,9 @@ export class AmdUnit {
       case 3:
         for (const [key, { domain }] of this.pages) if (domain === ((low >> 32n) & 0xffffn)) this.pages.delete(key);
         return true;
+      case 4:
+        for (const key of this.kept.keys()) if (key === `${low & 0xffffn} ${high >> 12n}` || (high === 0x7fff_ffff_ffff_f001n && key.startsWith(`${low & 0xffffn} `))) this.kept.delete(key);
+        return true;
       case 5:
         for (const [key] of this.remapped) if (key.startsWith(`${low & 0xffffn} `)) this.remapped.delete(key);
         return true;
@@ -99,6 +104,15 @@ export class AmdUnit {
     const found = entry ? this.translate(bdf, entry, address, write) : null;
     if (found === null) this.log((entry ? 2n : 1n) << 60n | (write ? 1n << 53n : 0n) | BigInt(bdf), address);
     return found;
+  }
+
+  /** The same for one with ATS: it asks for a translation once, and then makes translated accesses until it is told to forget. */
+  accessByAts(bdf: number, address: bigint, write: boolean): bigint | null {
+    if (!((this.lookUp(bdf)?.[1] ?? 0n) & (1n << 32n))) return null;
+    const key = `${bdf} ${address >> 12n}`;
+    const page = this.kept.get(key) ?? this.access(bdf, address & ~0xfffn, write);
+    if (page !== null) this.kept.set(key, page);
+    return page === null ? null : page | (address & 0xfffn);
   }
 
   /** What a device's message becomes; null for none, and an event says so. */

@@ -245,6 +245,47 @@ describe("a kernel that drives the IOMMU", () => {
     for (const bdf of [NIC, DISK, CARD]) expect([IOVA, OWN, REGION].map((address) => writes(unit, bdf, address))).toEqual([null, null, null]);
   });
 
+  /** The network card may keep translations itself, and has some from before the capture; the kernel maps what will be another's. */
+  function keeps(made: Made): void {
+    translates(made);
+    const { vmm: { machine: { memory } }, unit } = made;
+    const entry = (address: bigint): bigint => PAGES + 0x3000n + ((address >> 12n) & 511n) * 8n;
+    context(memory, NIC, PAGES | 5n, (DOMAIN << 8n) | 2n);
+    memory.write(entry(IOVA + 0x1000n), 8, (REGION + 0x5000n) | 3n);
+    memory.write(entry(IOVA + 0x2000n), 8, (BASE + 0x5000n) | 3n);
+    for (const at of [0n, 0x1000n, 0x2000n]) expect(unit.accessByAts(NIC, IOVA + at, true)).not.toBeNull();
+  }
+  const keptBy = (unit: VtdUnit): (bigint | null)[] => [0n, 0x1000n, 0x2000n].map((at) => unit.accessByAts(NIC, IOVA + at, true));
+
+  test("lets devices keep translations, and they forget those of what is not its any more", () => {
+    const { vmm, unit } = machine(keeps);
+    expect(keptBy(unit)).toEqual([OWN, null, BASE + 0x5000n]);
+    expect(boot(vmm, grantCard)).toBe(OK);
+    expect(keptBy(unit)).toEqual([OWN, null, null]);
+  });
+
+  test("has a device that does not answer when it is to forget its translations, and the next one is told", () => {
+    const { vmm, unit } = machine(keeps);
+    context(vmm.machine.memory, DISK, PAGES | 5n, (DOMAIN << 8n) | 2n);
+    submit(vmm, TAIL, [0x11n, 0n]);
+    expect(unit.accessByAts(DISK, IOVA + 0x2000n, true)).toBe(BASE + 0x5000n);
+    unit.silent = 1;
+    expect(boot(vmm, grantCard)).toBe(OK);
+    expect([unit.silent, unit.accessByAts(DISK, IOVA + 0x2000n, true), register(vmm, VTD.FSTS)]).toEqual([0, null, 0]);
+  });
+
+  test("gives a device away, which then asks for translations no more", () => {
+    const { vmm, unit, pci } = machine((made) => {
+      translates(made);
+      const config = made.pci.functions.get(CARD)!;
+      config.setUint32(0x100, 0x1401_0001, true);
+      config.setUint32(0x140, 0x0001_000f, true);
+      config.setUint16(0x146, 0x8003, true);
+    });
+    expect(boot(vmm, grantCard)).toBe(OK);
+    expect([pci.functions.get(CARD)!.getUint16(0x146, true), unit.accessByAts(CARD, BASE + 2n * MIB, true)]).toEqual([3, null]);
+  });
+
   test("may turn the unit off and on, which changes what stands behind it", () => {
     const { vmm, unit } = machine(translates);
     setRegister(vmm, VTD.GCMD, QIE | IRE);

@@ -5,7 +5,7 @@
 import type { Machine } from "./machine.ts";
 
 export const VTD_BASE = 0xfed9_0000n;
-const CAP = 0xd2_008c_222f_0606n, ECAP = 0xf0_0f4an;
+const CAP = 0xd2_008c_222f_0606n, ECAP = 0xf0_0f4en;
 const TE = 0x8000_0000, SRTP = 0x4000_0000, QIE = 0x0400_0000, IRE = 0x0200_0000, SIRTP = 0x0100_0000, CFI = 0x0080_0000;
 export const VTD = { GCMD: 0x18, GSTS: 0x1c, RTADDR: 0x20, CCMD: 0x28, FSTS: 0x34, IQH: 0x80, IQT: 0x88, IQA: 0x90, IRTA: 0xb8, IOTLB: 0xf8, FRCD: 0x220 };
 export { CFI, IRE, QIE, SIRTP, SRTP, TE };
@@ -23,6 +23,10 @@ export class VtdUnit {
   /** Kinds of descriptors that were carried out. */
   readonly done: number[] = [];
   private readonly contexts = new Map<number, Context>();
+  /** What devices with ATS keep of the unit's translations, by requester and page. */
+  private readonly kept = new Map<string, bigint>();
+  /** A device that is told to forget does not answer, so often. */
+  silent = 0;
   private readonly pages = new Map<string, { domain: bigint; entry: bigint | null }>();
   /** The interrupt remapping table that was latched, and its entries that were looked up. */
   interrupts = 0n;
@@ -94,9 +98,10 @@ export class VtdUnit {
       this.done.push(kind);
       if (kind === 1) this.contexts.clear();
       else if (kind === 2) this.forgetPages(low);
+      else if (kind === 3) this.forgetInDevice(low, high);
       else if (kind === 4) this.forgetEntries(low);
       else if (kind === 5) {
-        if (low & 0x20n) memory.write(high & ~3n, 4, low >> 32n);
+        if (low & 0x20n && !(this.get(VTD.FSTS) & 0x40)) memory.write(high & ~3n, 4, low >> 32n);
       } else {
         this.registers.set(VTD.FSTS, this.get(VTD.FSTS) | 0x10);
         break;
@@ -110,6 +115,14 @@ export class VtdUnit {
     for (const cache of [this.pages, this.tables]) {
       for (const [key, { domain }] of cache) if (global || domain === ((low >> 16n) & 0xffffn)) cache.delete(key);
     }
+  }
+
+  private forgetInDevice(low: bigint, high: bigint): void {
+    const isAll = high === 0x7fff_ffff_ffff_f001n;
+    if (this.silent > 0) {
+      this.silent--;
+      this.registers.set(VTD.FSTS, this.get(VTD.FSTS) | 0x40);
+    } else for (const key of this.kept.keys()) if (key === `${(low >> 32n) & 0xffffn} ${high >> 12n}` || (isAll && key.startsWith(`${(low >> 32n) & 0xffffn} `))) this.kept.delete(key);
   }
 
   private forgetEntries(low: bigint): void {
@@ -157,6 +170,16 @@ export class VtdUnit {
     const found = context.low & 1n ? this.translate(bdf, context, address, write) : null;
     if (found === null) this.fault(bdf, address, write);
     return found;
+  }
+
+  /** The same for one with ATS: it asks for a translation once, and then makes translated accesses until it is told to forget. */
+  accessByAts(bdf: number, address: bigint, write: boolean): bigint | null {
+    const context = this.contexts.get(bdf) ?? this.lookUp(bdf);
+    if ((context.low & 0xdn) !== 5n) return null;
+    const key = `${bdf} ${address >> 12n}`;
+    const page = this.kept.get(key) ?? this.access(bdf, address & ~0xfffn, write);
+    if (page !== null) this.kept.set(key, page);
+    return page === null ? null : page | (address & 0xfffn);
   }
 
   private lookUp(bdf: number): Context {

@@ -1,5 +1,5 @@
 /** Where the machine's IOMMUs are, by the tables that name them: DMAR (VT-d 4.1, chapter 8) and IVRS (AMD I/O virtualization 3.08, 5.2). */
-import { foundAmd, foundIoapic, foundVtd, refuseIommu } from '../devices/iommu/iommu.ts';
+import { foundAmd, foundAmdRequester, foundIoapic, foundVtd, refuseIommu } from '../devices/iommu/iommu.ts';
 import { TableHeader } from './acpi-tables.ts';
 
 /** Remapping structures follow header, address width, flags and 10 reserved bytes. */
@@ -34,6 +34,11 @@ assertLayout<HardwareDefinition>(24);
 const IVHD_DEVICES: u32 = 24;
 const IVHD_EXTENDED_DEVICES: u32 = 40;
 
+/** Device entries (5.2.2.1): one is for all requesters; the others but padding name one, or an end of a range. */
+const PADDING: u8 = 0;
+const ALL: u8 = 1;
+const REQUESTER: u64 = 1n;
+const LAST_REQUESTER: u32 = 0xffff;
 /** An entry for a device that is on no bus (5.2.2.1): 8 bytes with the requester it speaks as, and the kind. */
 const SPECIAL: u8 = 0x48;
 const SPECIAL_REQUESTER: u64 = 5n;
@@ -50,12 +55,18 @@ function deviceEntrySize(entry: HostPhysical): u32 {
   return u32(4) << u32(type >> 6);
 }
 
-/** Looks for the IOAPIC among a block's device entries. */
+/** Whom a block's device entries say that its unit is for, as a range, and as whom the IOAPIC speaks. */
 function readDevices(block: HostPhysical, first: u32, length: u32): void {
+  const base = at<HardwareDefinition>(block).base;
   let offset: u32 = first;
   while (offset + 4 <= length) {
     const entry: u64 = block + u64(offset);
-    if (load8(entry) === SPECIAL && load8(entry + SPECIAL_KIND) === KIND_IOAPIC) foundIoapic(u32(load16(entry + SPECIAL_REQUESTER)));
+    const type = load8(entry);
+    if (type === ALL) {
+      foundAmdRequester(base, 0);
+      foundAmdRequester(base, LAST_REQUESTER);
+    } else if (type !== PADDING && type !== SPECIAL && type !== NAMED) foundAmdRequester(base, u32(load16(entry + REQUESTER)));
+    if (type === SPECIAL && load8(entry + SPECIAL_KIND) === KIND_IOAPIC) foundIoapic(u32(load16(entry + SPECIAL_REQUESTER)));
     offset += deviceEntrySize(entry);
   }
 }

@@ -10,6 +10,7 @@ import { MAP_ALL } from '../cpu/permissions.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
 import { routesMessages } from '../devices/iommu/iommu.ts';
 import { watchMessages } from '../devices/messages/registers.ts';
+import { turnAtsOff } from '../devices/pci-ats.ts';
 import { bridgeAbove, ecamBase, ecamSize, isBridge, readConfig, writeConfig } from '../devices/pci-bus.ts';
 import { platform } from '../devices/platform.ts';
 import { record } from '../events.ts';
@@ -104,6 +105,7 @@ export function grantFunctions(request: BootRequest, parent: u32, child: u32, cp
     const passes = readConfig(u32(bridge.bdf), PCI_COMMAND, 2) | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
     writeConfig(u32(bridge.bdf), PCI_COMMAND, 2, passes);
     moveWindows(bridge, parent, child);
+    turnAtsOff(u32(fn.bdf));
     fn.owner = child;
     if (routesMessages()) watchMessages(u32(fn.bdf), child);
     record(EventType.GRANTED, child, cpu, u64(ResourceKind.FUNCTION), u64(fn.bdf));
@@ -114,7 +116,9 @@ export function grantFunctions(request: BootRequest, parent: u32, child: u32, cp
 export function quietFunctions(instance: u32): void {
   for (let i: u32 = 0; i < functionTotal(); i++) {
     const fn = functionAt(i);
-    if (fn.owner === instance && !isBridge(fn)) writeConfig(u32(fn.bdf), PCI_COMMAND, 2, 0);
+    if (fn.owner !== instance || isBridge(fn)) continue;
+    writeConfig(u32(fn.bdf), PCI_COMMAND, 2, 0);
+    turnAtsOff(u32(fn.bdf));
   }
 }
 

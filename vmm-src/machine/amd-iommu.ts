@@ -55,8 +55,9 @@ export const AMD_4_LEVELS: u64 = 0x800n;
 /** Tables of a guest's. */
 export const AMD_GUEST: u64 = 0x80000000000000n;
 export const AMD_PERMISSIONS: u64 = 0x6000000000000000n;
-/** Of the second 8: the domain. */
+/** Of the second 8: the domain; the device may keep translations itself. */
 export const AMD_DOMAIN: u64 = 0xffffn;
+export const AMD_DEVICE_TLB: u64 = 0x100000000n;
 /** Of the third 8: the interrupt half is valid, its table has so many entries as a power of two, and fixed interrupts go by it; no others then, unless bits that the VMM leaves clear say so. */
 export const AMD_REMAPS: u64 = 1n;
 export const AMD_INTERRUPTS_LENGTH_SHIFT: u64 = 1n;
@@ -96,6 +97,10 @@ export const AMD_PAGES_BITS: u64 = 0x0000ffff000fffffn;
 export const AMD_PAGES_ADDRESS_BITS: u64 = 0xfffffffffffff007n;
 export const AMD_DEVICE_TLB_BITS: u64 = 0x0fffffffffffffffn;
 export const AMD_DEVICE_TLB_ADDRESS_BITS: u64 = 0xfffffffffffff035n;
+/** One invalidation at a time; the requester, again, whose queue it is for; of all addresses. */
+export const AMD_DEVICE_TLB_ONE: u64 = 0x1000000n;
+export const AMD_DEVICE_TLB_QUEUE_SHIFT: u64 = 32n;
+export const AMD_DEVICE_TLB_ALL: u64 = 0x7ffffffffffff001n;
 export const AMD_REQUEST_BITS: u64 = 0x000fffff0000ffffn;
 export const AMD_REQUEST_STATUS_BITS: u64 = 0x0000ffff00000004n;
 

@@ -71,3 +71,11 @@ export const PCIE_SLOT_ATTENTION: u32 = 0x10000;
 export const PCIE_SLOT_PRESENCE_CHANGED: u32 = 0x80000;
 export const PCIE_SLOT_PRESENT: u32 = 0x400000;
 export const PCIE_SLOT_LINK_CHANGED: u32 = 0x1000000;
+
+/** Extended capabilities (PCI Express 5.0, 7.6.3): where they begin; a header's number, and the offset of the next one. */
+export const PCIE_EXTENDED_CAPABILITIES: u32 = 0x100;
+export const PCIE_EXTENDED_ID: u32 = 0xffff;
+export const PCIE_EXTENDED_NEXT_SHIFT: u32 = 20;
+export const PCIE_ATS: u32 = 0x0f;
+export const PCIE_ATS_CONTROL: u32 = 6;
+export const PCIE_ATS_ENABLE: u32 = 0x8000;

@@ -53,7 +53,7 @@ export function vtdFaultCount(capability: u64): u32 {
   return wrapU32((capability >> 40n) & 0xffn) + 1;
 }
 
-/** Extended Capability Register: the tables need not be written back to memory; queued invalidation. */
+/** Extended Capability Register: the tables need not be written back to memory; queued invalidation; devices with caches of their own. */
 export const VTD_ECAP_COHERENT: u64 = 1n;
 export const VTD_ECAP_QUEUE: u64 = 2n;
 export const VTD_ECAP_DEVICE_TLB: u64 = 4n;
@@ -78,6 +78,9 @@ export const VTD_IOTLB_DONE_GLOBAL: u32 = 0x02000000;
 export const VTD_FAULT_OVERFLOW: u32 = 1;
 export const VTD_FAULT_PENDING: u32 = 2;
 export const VTD_QUEUE_ERRORS: u32 = 0x70;
+/** Of these: the descriptor at the head is none; a device did not answer in time, and descriptors that wait for it are dropped. */
+export const VTD_QUEUE_REFUSED: u32 = 0x10;
+export const VTD_QUEUE_TIMEOUT: u32 = 0x40;
 /** Fault Event Control, as those of the other events: no interrupt. */
 export const VTD_FAULT_MASKED: u32 = 0x80000000;
 /** Last word of a fault record: the record is there; the access was a read. */
@@ -88,6 +91,8 @@ export const VTD_FAULT_READ: u32 = 0x40000000;
 export const VTD_PRESENT: u64 = 1n;
 export const VTD_TYPE: u64 = 0xcn;
 export const VTD_TYPE_PASS: u64 = 8n;
+/** Translated, for the device's own cache too. */
+export const VTD_TYPE_DEVICE_TLB: u64 = 4n;
 export const VTD_DOMAIN_SHIFT: u64 = 8n;
 export const VTD_LEVELS: u64 = 7n;
 
@@ -107,8 +112,14 @@ export const VTD_INTERRUPT_CACHE_BITS: u64 = 0x0000fffff8000014n;
 /** Everything; of the IOTLB with reads and writes drained. */
 export const VTD_CONTEXT_ALL: u64 = 0x11n;
 export const VTD_IOTLB_ALL: u64 = 0xd2n;
+/** Of a device's own cache: one invalidation of it at a time; of all addresses. */
+export const VTD_DEVICE_TLB_ONE: u64 = 0x10000n;
+export const VTD_DEVICE_TLB_REQUESTER: u64 = 32n;
+export const VTD_DEVICE_TLB_ALL: u64 = 0x7ffffffffffff001n;
 export const VTD_WAIT_INTERRUPT: u64 = 0x10n;
 export const VTD_WAIT_STORE: u64 = 0x20n;
+/** What it stores: 1. */
+export const VTD_WAIT_DONE: u64 = 0x100000000n;
 
 /** Extended Capability Register: the unit remaps interrupts. Interrupt Remapping Table Address: x2APIC mode; the number of entries is 2 to the power of its low bits, plus 1. */
 export const VTD_ECAP_INTERRUPTS: u64 = 8n;

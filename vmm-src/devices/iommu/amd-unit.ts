@@ -5,13 +5,16 @@
 import { pause } from '../../machine/intrinsics.ts';
 import {
   AMD_ADDRESS, AMD_COHERENT, AMD_COMMANDS, AMD_COMMANDS_ON, AMD_COMMAND_HEAD, AMD_COMMAND_TAIL, AMD_CONTROL, AMD_DEVICE_TABLE, AMD_ENABLE,
-  AMD_EVENTS, AMD_EVENTS_ON, AMD_EVENT_HEAD, AMD_EVENT_TAIL, AMD_FORGET_ALL, AMD_OPERATION_SHIFT, AMD_RING_LENGTH, AMD_RING_SHIFT, AMD_STATUS,
+  AMD_DEVICE_TLB_ALL, AMD_DEVICE_TLB_ONE, AMD_DEVICE_TLB_QUEUE_SHIFT, AMD_EVENTS, AMD_EVENTS_ON, AMD_EVENT_HEAD, AMD_EVENT_TAIL, AMD_FORGET_ALL, AMD_FORGET_DEVICE_TLB, AMD_OPERATION_SHIFT, AMD_RING_LENGTH, AMD_RING_SHIFT, AMD_STATUS,
   AMD_STATUS_COMMANDS_RUN, AMD_STATUS_EVENT, AMD_STATUS_EVENTS_RUN, AMD_STATUS_OVERFLOW, AMD_WAIT, AMD_WAIT_ADDRESS, AMD_WAIT_STORE,
   AMD_WIDE_DESTINATIONS, AMD_WIDE_ENTRIES,
 } from '../../machine/amd-iommu.ts';
 
 export class AmdUnit extends Struct {
   base: HostPhysical;
+  /** The first and the last requester that ACPI says it is for. */
+  first: u32;
+  last: u32;
   /** The VMM's own rings, a page each: the commands' tail and the events' head, as bytes. */
   commands: HostPhysical;
   events: HostPhysical;
@@ -110,6 +113,12 @@ export function amdSubmit(unit: AmdUnit, low: u64, high: u64): void {
 /** The unit forgets all it has looked up. */
 export function amdInvalidate(unit: AmdUnit): void {
   amdSubmit(unit, AMD_FORGET_ALL << AMD_OPERATION_SHIFT, 0n);
+}
+
+/** A requester forgets all that the unit has translated for it, and that it keeps itself (ATS). */
+export function amdForgetInDevice(unit: AmdUnit, bdf: u32): void {
+  const low: u64 = (AMD_FORGET_DEVICE_TLB << AMD_OPERATION_SHIFT) | AMD_DEVICE_TLB_ONE | (u64(bdf) << AMD_DEVICE_TLB_QUEUE_SHIFT) | u64(bdf);
+  amdSubmit(unit, low, AMD_DEVICE_TLB_ALL);
 }
 
 /** Gives the unit rings and their places in them; writing a base puts both places at its start. */

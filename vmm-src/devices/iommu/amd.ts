@@ -6,7 +6,7 @@
  * its own entry stands in the VMM's table, with shadows of its page tables (shadow.ts).
  */
 import {
-  AMD_4_LEVELS, AMD_ADDRESS, AMD_DOMAIN, AMD_ENABLE, AMD_ENTRY, AMD_ENTRY_VALID, AMD_FEATURES, AMD_FEATURE_INVALIDATE_ALL, AMD_GUEST, AMD_LEVELS, AMD_LEVELS_SHIFT,
+  AMD_4_LEVELS, AMD_ADDRESS, AMD_DEVICE_TLB, AMD_DOMAIN, AMD_ENABLE, AMD_ENTRY, AMD_ENTRY_VALID, AMD_FEATURES, AMD_FEATURE_INVALIDATE_ALL, AMD_GUEST, AMD_LEVELS, AMD_LEVELS_SHIFT,
   AMD_PERMISSIONS, AMD_REMAPS, AMD_SEGMENTS, AMD_TABLE_PAGES, AMD_TRANSLATES, AMD_VALID,
 } from '../../machine/amd-iommu.ts';
 import { MAX_INSTANCES } from '../../abi.ts';
@@ -14,7 +14,7 @@ import { IoFormat } from '../../cpu/io-page-format.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
 import { functionAt, functionTotal, holdsMemory, isHeld } from '../../partition.ts';
 import { clearAmdEntry, clearOwnInterrupts, forgetEntries, hasWideEntries, ownInterrupts, setAmdEntry } from './amd-interrupts.ts';
-import { AmdUnit, amdInvalidate, amdRead, keepAmdForm, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
+import { AmdUnit, amdForgetInDevice, amdInvalidate, amdRead, keepAmdForm, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
 import { dropShadows, forgetTables, resetShadows, reuseShadows, settleForShadows, shadowTables } from './shadow.ts';
 import { requesterOwner, tablesFree, takeTables } from './tables.ts';
 import { keptFrom } from './walk.ts';
@@ -31,6 +31,7 @@ let ioapicRequester: u32 = 0;
 const PAGES_PER_BUS: u32 = 2;
 const BUS_FUNCTIONS: u32 = 256;
 const FIRST_DOMAIN: u64 = 0xffffn;
+const ALL_REQUESTERS: u32 = 0xffff;
 
 /** An entry's words. */
 class Entry extends Struct { translation: u64; domain: u64; interrupts: u64; attributes: u64 }
@@ -49,8 +50,19 @@ export function addAmd(base: HostPhysical): boolean {
   }
   if (unitCount >= MAX_UNITS) return false;
   units[unitCount].base = base;
+  units[unitCount].first = ALL_REQUESTERS;
+  units[unitCount].last = 0;
   unitCount++;
   return true;
+}
+
+/** The unit at an address is for requesters up to `bdf`, or from there on. */
+export function addAmdRequester(base: HostPhysical, bdf: u32): void {
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i >= unitCount || units[i].base !== base) continue;
+    if (bdf < units[i].first) units[i].first = bdf;
+    if (bdf > units[i].last) units[i].last = bdf;
+  }
 }
 
 export function setIoapicRequester(bdf: u32): void {
@@ -136,7 +148,8 @@ function rightEntry(bdf: u32, holder: u32, out: Entry): void {
     if ((out.translation & AMD_ENTRY_VALID) !== 0n) permissions = out.translation & AMD_PERMISSIONS;
   }
   out.translation = AMD_VALID | AMD_4_LEVELS | permissions | ioRoot(owner, 4);
-  out.domain = FIRST_DOMAIN - u64(owner);
+  // A device that its kernel lets keep translations goes on to ask for them.
+  out.domain = (out.domain & AMD_DEVICE_TLB) | (FIRST_DOMAIN - u64(owner));
 }
 
 /** Gives a requester the entry that is right; whether it had another. It is never without: one that is not valid lets everything through. */
@@ -172,10 +185,21 @@ function updateAll(holder: u32): void {
   for (let bdf: u32 = 0; bdf < requesters; bdf++) updateRequester(bdf, holder);
 }
 
-/** Makes every entry what it is to be, and the units look at them anew. */
+/** All devices forget what they keep of translations; the units have, so that they don't tell them the same again. */
+function forgetInDevices(): void {
+  for (let bdf: u32 = 0; bdf < requesters; bdf++) {
+    if ((at<Entry>(table + u64(bdf) * AMD_ENTRY).domain & AMD_DEVICE_TLB) === 0n) continue;
+    for (let i: u32 = 0; i < MAX_UNITS; i++) {
+      if (i < unitCount && bdf >= units[i].first && bdf <= units[i].last) amdForgetInDevice(units[i], bdf);
+    }
+  }
+}
+
+/** Makes every entry what it is to be, and the units and devices look at them anew. */
 export function updateAmd(holder: u32): void {
   updateAll(holder);
   invalidateAmd();
+  forgetInDevices();
 }
 
 /** The same for one requester. */
@@ -222,6 +246,7 @@ export function engageAmd(holder: u32): boolean {
     units[i].events = takeTables(1);
     takeAmd(units[i], table | u64(pages - 1));
   }
+  forgetInDevices();
   return true;
 }
 

@@ -11,7 +11,7 @@ import { MESSAGE_ADDRESS } from '../../machine/pci.ts';
 import { AMD_SIZE } from '../../machine/amd-iommu.ts';
 import { VTD_MESSAGE_ADDS, VTD_SIZE, vtdMessage } from '../../machine/vtd.ts';
 import {
-  addAmd, amdAt, amdRemapsInterrupts, amdRoutes, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, invalidateAmd, resetAmd, routeAmd, setIoapicRequester,
+  addAmd, addAmdRequester, amdAt, amdRemapsInterrupts, amdRoutes, amdTotal, disengageAmd, engageAmd, forgetAmdOwner, invalidateAmd, resetAmd, routeAmd, setIoapicRequester,
   turnOffAmdUnits, unrouteAmd, updateAmd, updateAmdRequester,
 } from './amd.ts';
 import { keepAmdForm } from './amd-unit.ts';
@@ -53,6 +53,11 @@ export function foundAmd(base: HostPhysical): void {
   format = IoFormat.AMD;
   setIoFormat(format);
   if (!addAmd(base)) refused = true;
+}
+
+/** AMD's unit at an address is for a requester, and those between this and another that it is for. */
+export function foundAmdRequester(base: HostPhysical, bdf: u32): void {
+  addAmdRequester(base, bdf);
 }
 
 /** As whom the IOAPIC's interrupts come to AMD's units. */

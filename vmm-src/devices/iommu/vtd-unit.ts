@@ -6,8 +6,8 @@
  */
 import { pause } from '../../machine/intrinsics.ts';
 import {
-  VTD_CAP_WRITE_BUFFER, VTD_CONTEXT_ALL, VTD_CONTINUING, VTD_FSTS, VTD_GCMD, VTD_GSTS, VTD_INTERRUPTS, VTD_INTERRUPT_POINTER, VTD_IOTLB_ALL, VTD_IQA, VTD_IQH, VTD_IQT, VTD_QUEUE,
-  VTD_QUEUE_ERRORS, VTD_QUEUE_SIZE, VTD_ADDRESS, VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_WAIT, VTD_WAIT_STORE, VTD_WRITE_BUFFER,
+  VTD_CAP_WRITE_BUFFER, VTD_CONTEXT_ALL, VTD_CONTINUING, VTD_DEVICE_TLB, VTD_DEVICE_TLB_ALL, VTD_DEVICE_TLB_ONE, VTD_DEVICE_TLB_REQUESTER, VTD_FSTS, VTD_GCMD, VTD_GSTS, VTD_INTERRUPTS, VTD_INTERRUPT_POINTER, VTD_IOTLB_ALL, VTD_IQA, VTD_IQH, VTD_IQT, VTD_QUEUE,
+  VTD_QUEUE_ERRORS, VTD_QUEUE_REFUSED, VTD_QUEUE_SIZE, VTD_QUEUE_TIMEOUT, VTD_ADDRESS, VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_WAIT, VTD_WAIT_DONE, VTD_WAIT_STORE, VTD_WRITE_BUFFER,
 } from '../../machine/vtd.ts';
 import { PAGE_SIZE } from '../../machine/registers.ts';
 import { holdsMemory } from '../../partition.ts';
@@ -34,7 +34,7 @@ export class VtdUnit extends Struct {
   osInterrupts: u64;
   /** What it has in the registers of the unit's own interrupts: of three events, four each. */
   osEvents: FixedArray<u32, 12>;
-  /** Where descriptors that do nothing else write. */
+  /** What the unit writes when it has carried out its descriptors; those that do nothing write here as well. */
   done: u64;
   /** High words of its context and IOTLB commands. */
   osContextCommand: u32;
@@ -87,30 +87,53 @@ function putNothing(unit: VtdUnit, place: HostPhysical): void {
   store64(place + 8n, addressOf(unit.done));
 }
 
-/** Waits until the queue has been worked off. A descriptor that the unit refuses is made one that it takes. */
+/** The queue's errors, which stop it no more: a descriptor that the unit refuses is made one that it takes. */
+function clearErrors(unit: VtdUnit, queue: HostPhysical): u32 {
+  const errors = vtdRead(unit, VTD_FSTS) & VTD_QUEUE_ERRORS;
+  if ((errors & VTD_QUEUE_REFUSED) !== 0) putNothing(unit, queue + vtdRead64(unit, VTD_IQH));
+  if (errors !== 0) vtdWrite(unit, VTD_FSTS, errors);
+  return errors;
+}
+
+/** Waits until the unit has fetched all of the queue. */
 function drain(unit: VtdUnit, queue: HostPhysical, tail: u64): void {
   while (vtdRead64(unit, VTD_IQH) !== tail) {
-    const errors = vtdRead(unit, VTD_FSTS) & VTD_QUEUE_ERRORS;
-    if (errors !== 0) {
-      putNothing(unit, queue + vtdRead64(unit, VTD_IQH));
-      vtdWrite(unit, VTD_FSTS, errors);
-    }
+    clearErrors(unit, queue);
     pause();
   }
 }
 
-function runNext(unit: VtdUnit): void {
-  unit.tail = (unit.tail + 1) % DESCRIPTORS;
-  vtdWrite64(unit, VTD_IQT, u64(unit.tail) * DESCRIPTOR);
-  drain(unit, unit.queue, u64(unit.tail) * DESCRIPTOR);
-}
-
-/** Has the unit carry out a descriptor; it has when this returns. */
-export function vtdSubmit(unit: VtdUnit, low: u64, high: u64): void {
+function put(unit: VtdUnit, low: u64, high: u64): void {
   const place: u64 = unit.queue + u64(unit.tail) * DESCRIPTOR;
   store64(place, low);
   store64(place + 8n, high);
-  runNext(unit);
+  unit.tail = (unit.tail + 1) % DESCRIPTORS;
+}
+
+/** Has the unit write that it has done all before. */
+function putWait(unit: VtdUnit): void {
+  put(unit, VTD_WAIT | VTD_WAIT_STORE | VTD_WAIT_DONE, addressOf(unit.done));
+  vtdWrite64(unit, VTD_IQT, u64(unit.tail) * DESCRIPTOR);
+}
+
+/**
+ * Has the unit carry out a descriptor; it has when this returns. That it has fetched
+ * it says nothing. A device that does not answer in time ends the wait as well (6.5.2.10).
+ */
+export function vtdSubmit(unit: VtdUnit, low: u64, high: u64): void {
+  unit.done = 0n;
+  put(unit, low, high);
+  putWait(unit);
+  while (atomicLoad(unit.done) === 0n) {
+    const errors = clearErrors(unit, unit.queue);
+    if ((errors & VTD_QUEUE_TIMEOUT) !== 0) putWait(unit);
+    pause();
+  }
+}
+
+/** A requester forgets all that the unit has translated for it, and that it keeps itself (ATS). */
+export function vtdForgetInDevice(unit: VtdUnit, bdf: u32): void {
+  vtdSubmit(unit, VTD_DEVICE_TLB | VTD_DEVICE_TLB_ONE | (u64(bdf) << VTD_DEVICE_TLB_REQUESTER), VTD_DEVICE_TLB_ALL);
 }
 
 /** The unit forgets all it has looked up in tables for devices. */
@@ -166,10 +189,8 @@ function windForward(unit: VtdUnit, kept: HostPhysical): void {
   }
 }
 
-/** Gives the unit the queue that the operating system has told it of; nobody else of `holder` runs. */
+/** Gives the unit the queue that the operating system has told it of; nobody else of `holder` runs. The VMM's own ends with a wait, as one that is turned off must. */
 export function returnQueue(unit: VtdUnit, holder: u32): void {
-  putNothing(unit, unit.queue + u64(unit.tail) * DESCRIPTOR);
-  runNext(unit);
   vtdSwitch(unit, VTD_QUEUE, false);
   vtdWrite64(unit, VTD_IQT, 0n);
   vtdWrite64(unit, VTD_IQA, unit.osQueue);

@@ -7,9 +7,9 @@
  */
 import { writebackInvalidate } from '../../machine/intrinsics.ts';
 import {
-  VTD_ADDRESS, VTD_CAP, VTD_CAP_39_BITS, VTD_CAP_48_BITS, VTD_CAP_LARGE_PAGES, VTD_DOMAIN_SHIFT, VTD_ECAP, VTD_ECAP_COHERENT, VTD_ECAP_QUEUE,
+  VTD_ADDRESS, VTD_CAP, VTD_CAP_39_BITS, VTD_CAP_48_BITS, VTD_CAP_LARGE_PAGES, VTD_DOMAIN_SHIFT, VTD_ECAP, VTD_ECAP_COHERENT, VTD_ECAP_DEVICE_TLB, VTD_ECAP_QUEUE,
   VTD_FAULT_LOG, VTD_GSTS, VTD_INTERRUPTS, VTD_IQA, VTD_IRTA, VTD_LEVELS, VTD_PRESENT, VTD_QUEUE, VTD_QUEUE_WIDE, VTD_ROOT_MODE,
-  VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_TYPE, VTD_TYPE_PASS, vtdDomains,
+  VTD_ROOT_POINTER, VTD_RTADDR, VTD_TRANSLATION, VTD_TYPE, VTD_TYPE_DEVICE_TLB, VTD_TYPE_PASS, vtdDomains,
 } from '../../machine/vtd.ts';
 import { MAX_INSTANCES } from '../../abi.ts';
 import { IoFormat } from '../../cpu/io-page-format.ts';
@@ -19,7 +19,7 @@ import { dropShadows, forgetTables, resetShadows, reuseShadows, settleForShadows
 import { isBusUsed, requesterOwner, tablesFree, takeTables } from './tables.ts';
 import { forgetEvents, lookAtEvents, returnEvents, updateEvents } from './vtd-events.ts';
 import { disengageInterrupts, divideEntries, engageInterrupts, entriesFit, lookAtInterrupts, remaps, setKept, updateEntries } from './vtd-interrupts.ts';
-import { OS_STATUS, VtdUnit, returnQueue, takeQueue, vtdInvalidate, vtdRead, vtdRead64, vtdSetRoot, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
+import { OS_STATUS, VtdUnit, returnQueue, takeQueue, vtdForgetInDevice, vtdInvalidate, vtdRead, vtdRead64, vtdSetRoot, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
 import { NOWHERE, keptFrom } from './walk.ts';
 
 const MAX_UNITS: u32 = 16;
@@ -178,10 +178,33 @@ export function invalidateVtd(): void {
   reuseShadows();
 }
 
-/** Makes every context entry what it is to be, and the units look at them anew. */
+/** A device forgets what is translated for it: the unit that its kernel has its entry in tells it, or, if there is none any more, all. */
+function forgetInDevice(bdf: u32, holder: u32): void {
+  const isKnown = osEntryOfAny(bdf, holder) !== 0n;
+  for (let i: u32 = 0; i < MAX_UNITS; i++) {
+    if (i >= unitCount) break;
+    const isFor = !isKnown || osEntry(units[i], bdf, holder) !== 0n;
+    if (isFor && (units[i].extended & VTD_ECAP_DEVICE_TLB) !== 0n) vtdForgetInDevice(units[i], bdf);
+  }
+}
+
+/** All devices forget that may keep it; the units have, so that they don't tell them the same again. */
+function forgetInDevices(holder: u32): void {
+  for (let bus: u32 = 0; bus < BUSES; bus++) {
+    const table: u64 = load64(root + u64(bus) * ENTRY);
+    if ((table & VTD_PRESENT) === 0n) continue;
+    for (let i: u32 = 0; i < BUS_FUNCTIONS; i++) {
+      const entry: u64 = load64((table & VTD_ADDRESS) + u64(i) * ENTRY);
+      if ((entry & (VTD_PRESENT | VTD_TYPE)) === (VTD_PRESENT | VTD_TYPE_DEVICE_TLB)) forgetInDevice((bus << 8) | i, holder);
+    }
+  }
+}
+
+/** Makes every context entry what it is to be, and the units and devices look at them anew. */
 export function updateVtd(holder: u32): void {
   updateAll(holder);
   invalidateVtd();
+  forgetInDevices(holder);
 }
 
 function updateAll(holder: u32): void {
@@ -281,6 +304,7 @@ export function engageVtd(holder: u32): boolean {
     vtdSwitch(units[i], VTD_TRANSLATION, true);
     engageInterrupts(units[i], holder);
   }
+  forgetInDevices(holder);
   return true;
 }
 
