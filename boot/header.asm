@@ -4,6 +4,8 @@
 bits 64
 default rel
 
+%include "vmm.inc"
+
 extern vmm_file_size, vmm_memory_size, vmm_text_end, vmmEnter
 global imageBase, imageTextEnd, vmm_launch_tables
 
@@ -13,11 +15,12 @@ section .header progbits alloc noexec
 vmm_image:
 	dq 0x5944545352444e55		; "UNDRSTDY"
 	dd ABI_VERSION
-	dd 0				; CRC-32, put in by linker/pack.ts
+	dd 0				; CRC-32, put in by linker/build.ts
 	dq vmm_file_size
 	dq vmm_memory_size
 	dq vmmEnter			; linked at 0, so a symbol is its offset
 	dq vmm_launch_tables
+	dq Annex_size
 
 section .bss
 alignb 8192

@@ -36,7 +36,8 @@ struct us_image_header {
 	us_u64 file_size;
 	us_u64 memory_size;	/* with zeroed storage: the region must be at least this large */
 	us_u64 enter_offset;	/* of the late-launch entry, from the region's start */
-	us_u64 tables_offset;	/* of two pages the loader fills: PML4 (8 KiB aligned), PDPT */
+	us_u64 tables_offset;	/* of three pages the loader fills: PML5 where the kernel has one, PML4, PDPT; 8 KiB aligned */
+	us_u64 annex_size;	/* of zeroed memory that the VMM needs beside the region: the annex must be at least this large; 0: none */
 };
 
 #define US_BOOT_INFO_OFFSET 256	/* of struct us_boot_info in the region's first page */
@@ -46,6 +47,7 @@ struct us_memory_range { us_u64 base, size; us_u32 type, reserved; };	/* type as
 /* Written by the loader before the first CPU enters. */
 struct us_boot_info {
 	us_u64 region_base, region_size;
+	us_u64 annex_base, annex_size;	/* 2 MiB aligned */
 	us_u64 rsdp;		/* 0: the VMM searches the BIOS area */
 	us_u32 tsc_khz;
 	us_u32 cpu_count;	/* possible CPUs; index into apic_id = CPU number everywhere in this ABI */
@@ -153,7 +155,7 @@ struct us_status {
 	us_u32 abi_version, own_instance, cpu_count, function_count;
 	us_u64 now;
 	us_u32 tsc_khz, still_trapped;		/* of the caller's instance: US_TRAPPED_* bits */
-	us_u64 region_base, region_size;
+	us_u64 region_base, region_size, annex_base, annex_size;
 	struct us_instance_status instance[US_MAX_INSTANCES];	/* [0] is instance 1 */
 	struct us_cpu_status cpu[US_MAX_CPUS];
 	struct us_function_status function[US_MAX_FUNCTIONS];
@@ -205,7 +207,7 @@ enum us_module_state { US_BARE, US_CAPTURED, US_ATTACHED };
 struct us_pauses {
 	us_u32 state, cpu_count;	/* enum us_module_state; possible CPUs */
 	us_u64 capture_ticks[US_MAX_CPUS], release_ticks[US_MAX_CPUS];	/* interrupts-off ticks of the last capture and release, 0: none */
-	us_u64 region_base, region_size;
+	us_u64 region_base, region_size, annex_base, annex_size;
 	us_u32 tsc_khz, reserved;
 };
 
@@ -222,7 +224,7 @@ struct us_capabilities { us_u32 state, cpu_count; struct us_cpu_capability cpu[U
  * START fails with: EALREADY captured or attached · ENODEV neither VT-x nor AMD-V, or a capability is missing ·
  * EOPNOTSUPP memory encryption or no 1 GiB pages · E2BIG too many CPUs · EBUSY a CPU uses VT-x or AMD-V already ·
  * ENOEXEC no VMM image · EPROTO another ABI version · EINVAL impossible sizes or offsets ·
- * EBADMSG wrong checksum · EFBIG larger than a region can be · ENOMEM no contiguous region ·
+ * EBADMSG wrong checksum · EFBIG larger than region or annex can be · ENOMEM no contiguous memory for one of them ·
  * EIO an instruction of VT-x or AMD-V failed. VANISH: ENODEV bare already · EBUSY another instance still runs ·
  * EIO a CPU stayed beneath. DEVIRTUALIZE: ENODEV bare · EBUSY another instance is there · EPERM something of that kind is
  * not this instance's · EALREADY nothing would be left trapped. CALL: ENODEV bare · EINVAL not a call for user space.

@@ -15,6 +15,8 @@ export class MemoryRange extends Struct { base: u64; size: u64; type: u32; reser
 export class BootInfo extends Struct {
   regionBase: HostPhysical;
   regionSize: u64;
+  annexBase: HostPhysical;
+  annexSize: u64;
   rsdp: HostPhysical;
   tscKhz: u32;
   cpuCount: u32;
@@ -23,7 +25,7 @@ export class BootInfo extends Struct {
   reserved: u32;
   range: FixedArray<MemoryRange, 64>;
 }
-assertLayout<BootInfo>(1704, { apicId: 32, rangeCount: 160, range: 168 });
+assertLayout<BootInfo>(1720, { annexBase: 16, apicId: 48, rangeCount: 176, range: 184 });
 /** Where the loader puts BootInfo, from the region's start. */
 export const BOOT_INFO_OFFSET: u64 = 256n;
 /** Flag of the entry's CPU number: prepare, step in the low bits. */
@@ -130,12 +132,14 @@ export class Status extends Struct {
   stillTrapped: u32;
   regionBase: u64;
   regionSize: u64;
+  annexBase: u64;
+  annexSize: u64;
   instance: FixedArray<InstanceStatus, 2>;
   cpu: FixedArray<CpuStatus, 32>;
   function: FixedArray<FunctionStatus, 64>;
   unconditional: FixedArray<u64, 2>;
 }
-assertLayout<Status>(6336, { now: 16, regionBase: 32, instance: 48, cpu: 4528, function: 5296, unconditional: 6320 });
+assertLayout<Status>(6352, { now: 16, regionBase: 32, annexBase: 48, instance: 64, cpu: 4544, function: 5312, unconditional: 6336 });
 
 export enum EventType {
   CAPTURED = 1,

@@ -239,6 +239,8 @@ static long pauses_ioctl(void __user *argument)
 	pauses.state = state;
 	pauses.region_base = region.base;
 	pauses.region_size = region.size;
+	pauses.annex_base = region.annex_base;
+	pauses.annex_size = region.annex_size;
 	us_pauses(&pauses);
 	up_read(&state_lock);
 	return copy_to_user(argument, &pauses, sizeof(pauses)) ? -EFAULT : 0;

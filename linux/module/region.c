@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* The VMM's memory: checks the image, finds a place for it, and fills in what the VMM must be told. */
+/* The VMM's memory, region and annex: checks the image, finds a place for both, and fills in what the VMM must be told. */
 #include "understudy.h"
 
 #include <linux/crc32.h>
@@ -13,8 +13,8 @@
 #include <asm/smp.h>
 #include <asm/tsc.h>
 
-#define REGION_ALIGNMENT SZ_2M
-#define MAX_REGION_SIZE SZ_4M	/* order 10, the largest that the page allocator hands out */
+#define ALIGNMENT SZ_2M
+#define MAX_SIZE SZ_4M		/* order 10, the largest that the page allocator hands out */
 
 /* What of the file is covered by its checksum: all but the page that the loader fills in. */
 #define CHECKSUM_START PAGE_SIZE
@@ -36,8 +36,8 @@ static int check_image(const struct us_image_header *header, u64 size)
 		pr_err("the image has ABI version %u, this module %u\n", header->abi_version, US_ABI_VERSION);
 		return -EPROTO;
 	}
-	if (header->memory_size > MAX_REGION_SIZE) {
-		pr_err("the image needs %llu bytes, more than %u\n", header->memory_size, MAX_REGION_SIZE);
+	if (header->memory_size > MAX_SIZE || header->annex_size > MAX_SIZE) {
+		pr_err("the image needs %llu and %llu bytes, one more than %u\n", header->memory_size, header->annex_size, MAX_SIZE);
 		return -EFBIG;
 	}
 	if (header->file_size != size || header->memory_size < size) {
@@ -87,18 +87,29 @@ static int check_machine(void)
 /*
  * A block from the DMA zone (the first 16 MiB) is the best: when this kernel's memory goes to its successor,
  * it goes in whole blocks of 128 MiB, and the one that holds the VMM can't. The first one can't anyway.
- * It must lie below 4 GiB, where a processor can turn paging off: between 4 and 5 levels there is no other way.
+ * The region must lie below 4 GiB, where a processor can turn paging off: between 4 and 5 levels there is no other way.
  */
-static struct page *find_pages(unsigned int order)
+static int take_memory(const char *what, u64 needed, u64 *base, u64 *size)
 {
 	gfp_t flags = GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY;
+	unsigned int order = get_order(max_t(u64, needed, ALIGNMENT));
 	struct page *pages = alloc_pages(flags | GFP_DMA, order);
 
 	if (!pages)
 		pages = alloc_pages(flags | GFP_DMA32, order);
-	if (!pages)
-		pr_err("no contiguous %lu KiB are free below 4 GiB\n", PAGE_SIZE << order >> 10);
-	return pages;
+	if (!pages) {
+		pr_err("no contiguous %lu KiB are free below 4 GiB for the VMM's %s\n", PAGE_SIZE << order >> 10, what);
+		return -ENOMEM;
+	}
+	*base = page_to_phys(pages);
+	*size = PAGE_SIZE << order;
+	return 0;
+}
+
+static void give_memory(u64 base, u64 size)
+{
+	if (size)
+		__free_pages(pfn_to_page(PHYS_PFN(base)), get_order(size));
 }
 
 static int fill_boot_info(struct us_boot_info *info, const struct us_region *region, const struct us_start *start)
@@ -114,6 +125,8 @@ static int fill_boot_info(struct us_boot_info *info, const struct us_region *reg
 	info->range_count = start->range_count;
 	info->region_base = region->base;
 	info->region_size = region->size;
+	info->annex_base = region->annex_base;
+	info->annex_size = region->annex_size;
 	info->rsdp = start->rsdp;
 	info->tsc_khz = tsc_khz;
 	info->cpu_count = us_cpu_count();
@@ -149,31 +162,32 @@ static void fill_launch_tables(u64 *root, u64 physical)
 
 static int fill_region(struct us_region *region, const struct us_image_header *image, const struct us_start *start)
 {
-	unsigned int order = max_t(unsigned int, get_order(image->memory_size), get_order(REGION_ALIGNMENT));
-	struct page *pages = find_pages(order);
-	u8 *memory;
+	u8 *memory = __va(region->base);
 	int error;
 
 	BUILD_BUG_ON(US_BOOT_INFO_OFFSET < sizeof(*image));
 	BUILD_BUG_ON(US_BOOT_INFO_OFFSET + sizeof(struct us_boot_info) > CHECKSUM_START);
-	if (!pages)
-		return -ENOMEM;
-	memory = page_address(pages);
-	*region = (struct us_region){
-		.base = page_to_phys(pages),
-		.size = PAGE_SIZE << order,
-		.launch_cr3 = page_to_phys(pages) + image->tables_offset,
-		.entry = page_to_phys(pages) + image->enter_offset,
-		.order = order,
-	};
 	memcpy(memory, image, image->file_size);
 	error = fill_boot_info((struct us_boot_info *)(memory + US_BOOT_INFO_OFFSET), region, start);
-	if (error) {
-		us_region_free(region);
+	if (error)
 		return error;
-	}
+	region->launch_cr3 = region->base + image->tables_offset;
+	region->entry = region->base + image->enter_offset;
 	fill_launch_tables((u64 *)(memory + image->tables_offset), region->launch_cr3);
 	return 0;
+}
+
+static int make_region(struct us_region *region, const struct us_image_header *image, const struct us_start *start)
+{
+	int error = take_memory("region", image->memory_size, &region->base, &region->size);
+
+	if (!error && image->annex_size)
+		error = take_memory("annex", image->annex_size, &region->annex_base, &region->annex_size);
+	if (!error)
+		error = fill_region(region, image, start);
+	if (error)
+		us_region_free(region);
+	return error;
 }
 
 /* Returns 0 and a region that CPUs can enter, or an errno after a line in the log. */
@@ -184,23 +198,23 @@ int us_region_make(struct us_region *region, const struct us_start *start)
 
 	if (error)
 		return error;
-	if (start->image_size <= CHECKSUM_START || start->image_size > MAX_REGION_SIZE) {
+	if (start->image_size <= CHECKSUM_START || start->image_size > MAX_SIZE) {
 		pr_err("%llu bytes can't be an image\n", start->image_size);
-		return start->image_size > MAX_REGION_SIZE ? -EFBIG : -ENOEXEC;
+		return start->image_size > MAX_SIZE ? -EFBIG : -ENOEXEC;
 	}
 	image = vmemdup_user(u64_to_user_ptr(start->image), start->image_size);
 	if (IS_ERR(image))
 		return PTR_ERR(image);
 	error = check_image(image, start->image_size);
 	if (!error)
-		error = fill_region(region, image, start);
+		error = make_region(region, image, start);
 	kvfree(image);
 	return error;
 }
 
 void us_region_free(struct us_region *region)
 {
-	if (region->size)
-		__free_pages(pfn_to_page(PHYS_PFN(region->base)), region->order);
+	give_memory(region->base, region->size);
+	give_memory(region->annex_base, region->annex_size);
 	*region = (struct us_region){};
 }

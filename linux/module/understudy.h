@@ -33,8 +33,8 @@ int us_hypercall_guarded(const struct us_call *call, u64 buffer, struct us_resul
 /* Where the VMM lives and how a CPU gets there; all addresses physical. */
 struct us_region {
 	u64 base, size;
+	u64 annex_base, annex_size;	/* its other memory */
 	u64 launch_cr3, entry;
-	unsigned int order;
 };
 
 int us_region_make(struct us_region *region, const struct us_start *start);

@@ -160,11 +160,16 @@ static void report(const struct us_pauses *pauses, bool json)
 		json_text("state", "captured");
 		json_address("region_base", pauses->region_base);
 		json_number("region_size", pauses->region_size);
+		json_address("annex_base", pauses->annex_base);
+		json_number("annex_size", pauses->annex_size);
 		json_number("tsc_khz", pauses->tsc_khz);
 		json_open("cpus", '[');
 	} else {
-		printf("captured: the VMM is beneath this kernel, in %s at %#llx\n", size_text(pauses->region_size),
+		printf("captured: the VMM is beneath this kernel, in %s at %#llx", size_text(pauses->region_size + pauses->annex_size),
 		       (unsigned long long)pauses->region_base);
+		if (pauses->annex_size)
+			printf(" and %#llx", (unsigned long long)pauses->annex_base);
+		printf("\n");
 	}
 	report_pauses("capture_ticks", pauses->capture_ticks, pauses, json);
 	if (json) {

@@ -113,8 +113,10 @@ static void print_instance(const struct us_status *status, unsigned number)
 
 static void print_status(const struct us_status *status)
 {
-	printf("VMM        in %s at %#llx, beneath %u CPUs\n", size_text(status->region_size),
-	       (unsigned long long)status->region_base, status->cpu_count);
+	printf("VMM        in %s at %#llx", size_text(status->region_size + status->annex_size), (unsigned long long)status->region_base);
+	if (status->annex_size)
+		printf(" and %#llx", (unsigned long long)status->annex_base);
+	printf(", beneath %u CPUs\n", status->cpu_count);
 	for (unsigned number = 1; number <= US_MAX_INSTANCES; number++)
 		print_instance(status, number);
 	for (unsigned cpu = 0; cpu < status->cpu_count && cpu < US_MAX_CPUS; cpu++) {
@@ -190,6 +192,8 @@ static void json_status(const struct us_status *status, bool captured)
 	json_number("tsc_khz", status->tsc_khz);
 	json_address("region_base", status->region_base);
 	json_number("region_size", status->region_size);
+	json_address("annex_base", status->annex_base);
+	json_number("annex_size", status->annex_size);
 	json_parts("still_trapped", status);
 	json_open("instances", '[');
 	for (unsigned number = 1; number <= US_MAX_INSTANCES; number++)

@@ -25,6 +25,8 @@ export interface Status {
   state: string;
   region_base: string;
   region_size: number;
+  annex_base: string;
+  annex_size: number;
   instances: { instance: number; own: boolean; state: string; cpus: string; memory: number; ranges: { base: string; size: number }[]; exits: number }[];
   cpus: { cpu: number; apic_id: number; instance: number; state: string }[];
   functions: { function: string; instance: number; vendor: number; device: number; class: number }[];

@@ -83,6 +83,7 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
   /** What the operating system had the unit's registers at before there was a VMM. */
   let before: unknown[];
   let region: bigint;
+  let annex: bigint;
   const bars: Record<string, bigint> = {};
   const memory: Record<Instance, bigint> = { 1: 0n, 2: 0n };
 
@@ -159,9 +160,10 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
     await system.run("understudy start");
     const status = await system.status();
     region = BigInt(status.region_base);
+    annex = BigInt(status.annex_base);
     expect(status).toMatchObject({ still_trapped: { dma: true } });
     await reachesOwn(1, kept);
-    await isKeptFrom(1, kept, region);
+    for (const address of [region, annex]) await isKeptFrom(1, kept, address);
     await expectUnharmed([1]);
     expect(await look(registers)).toEqual(before);
   }, 300 * seconds);
@@ -174,7 +176,7 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
     if (faithful) {
       await reachesOwn(2, given);
       await isKeptFrom(2, given, memory[1]);
-      await isKeptFrom(2, given, region + 0x2000n);
+      for (const address of [region, annex]) await isKeptFrom(2, given, address + 0x2000n);
     }
     await expectUnharmed([1, 2]);
   }, 300 * seconds);
@@ -206,12 +208,13 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
   }, 300 * seconds);
 
   test("reach no more by page tables of their own kernel, whatever those map, while its disk goes by them", async () => {
-    const [own, ours, other] = [0x1000_0000n, 0x1000_1000n, 0x1020_0000n];
+    const [own, ours, shadows, other] = [0x1000_0000n, 0x1000_1000n, 0x1000_2000n, 0x1020_0000n];
     await setDomain(kept, "DMA");
     const { at } = await system.try(1, "page");
-    for (const [iova, page] of [[own, at as bigint], [ours, region + 0x5000n], [other, memory[2]]] as const) await mapFor(kept, iova, page);
+    for (const [iova, page] of [[own, at as bigint], [ours, region + 0x5000n], [shadows, annex], [other, memory[2]]] as const) await mapFor(kept, iova, page);
     await reachesOwn(1, kept, own);
     await isKeptFrom(1, kept, region + 0x5000n, ours);
+    await isKeptFrom(1, kept, annex, shadows);
     await isKeptFrom(1, kept, memory[2], other);
     await expectUnharmed([1, 2]);
     const exits = async () => (await system.status()).instances[0]!.exits;
@@ -220,7 +223,7 @@ describe.each(units)("devices beneath $name", ({ name, device, registers, moving
     expect(sum).toContain(createHash("sha256").update(readFileSync(disk)).digest("hex"));
     // Each of the 256 reads is mapped and unmapped, and the VMM follows both.
     expect(await exits() - before).toBeGreaterThan(512);
-    for (const iova of [own, ours, other]) await unmapFor(kept, iova);
+    for (const iova of [own, ours, shadows, other]) await unmapFor(kept, iova);
     await pass(kept);
     await isKeptFrom(1, kept, memory[2]);
     await expectUnharmed([1, 2]);

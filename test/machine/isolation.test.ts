@@ -23,14 +23,32 @@ describe.each(targets)("two instances on one machine in $name", (target) => {
   const system = useSystem({ name: `isolation-${target.name}`, cpus: 2 }, target);
   let status: Status;
   let region: bigint;
+  let annex: bigint;
   /** Where each instance keeps a pattern. */
   const memory: Record<Instance, bigint> = { 1: 0n, 2: 0n };
+
+  test("are not to be where the VMM finds no contiguous memory, for its region or beside that, and it takes none", async () => {
+    /** Of the largest pieces that the page allocator has, how many are free. */
+    const free = async () => Number(await system.run("awk '{ n += $NF } END { print n }' /proc/buddyinfo"));
+    for (const [left, lacks] of [[0, "region"]] as const) {
+      expect((await system.try(1, `break ${left}`)).broken).toBeGreaterThan(10n);
+      expect(await free()).toBe(left);
+      expect(await system.refused("understudy start 2>&1")).toContain("no contiguous memory for the VMM");
+      expect(await system.run("dmesg | tail -n 1")).toMatch(new RegExp(`no contiguous .* are free below 4 GiB for the VMM's ${lacks}`));
+      expect(await free()).toBe(left);
+      expect(await system.run("understudy status")).toMatch(/^bare/);
+      await system.try(1, "mend");
+    }
+  });
 
   test("run, each with a pattern in its memory", async () => {
     await system.run("understudy start");
     await system.launchHostile();
     status = await system.status();
     region = BigInt(status.region_base);
+    annex = BigInt(status.annex_base);
+    expect([status.region_size, status.annex_size]).toEqual([4 << 20, expect.any(Number)]);
+    expect(annex < region ? region - annex : annex - region).toBeGreaterThanOrEqual(BigInt(status.annex_size));
     for (const instance of [1, 2] as const) memory[instance] = (await system.try(instance, `fill ${instance}`)).at as bigint;
     const [range] = status.instances[1]!.ranges;
     expect(memory[2]).toBeGreaterThan(BigInt(range!.base));
@@ -65,13 +83,15 @@ describe.each(targets)("two instances on one machine in $name", (target) => {
 
   test("OS 2 can't touch OS 1's memory", () => expectKeptFrom(2, memory[1]));
   test("OS 2 can't touch the VMM's memory", () => expectKeptFrom(2, region + 0x2000n));
+  test("OS 2 can't touch the VMM's other memory", () => expectKeptFrom(2, annex + 0x2000n));
   test("OS 1 can't touch OS 2's memory", () => expectKeptFrom(1, memory[2]));
   test("OS 1 can't touch the VMM's memory", () => expectKeptFrom(1, region + 0x2000n));
+  test("OS 1 can't touch the VMM's other memory", () => expectKeptFrom(1, annex + 0x2000n));
 
   test("OS 2 reaches neither the first nor the last word of what is not its own", async () => {
     const [range] = status.instances[1]!.ranges;
     const end = BigInt(range!.base) + BigInt(range!.size);
-    for (const address of [BigInt(range!.base) - 8n, end, region, region + BigInt(status.region_size) - 8n]) {
+    for (const address of [BigInt(range!.base) - 8n, end, region, region + BigInt(status.region_size) - 8n, annex, annex + BigInt(status.annex_size) - 8n]) {
       const [, read] = await system.attack(2, `write 8 ${hex(address)} 0`, `read 8 ${hex(address)}`);
       expect(read).toMatchObject({ fault: 0n, value: ones });
     }

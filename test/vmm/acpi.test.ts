@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { type AcpiOptions, GIB, GPE0, PM1_CONTROL, PM1_EVENT, PM_TIMER, bytes, checksum, fadt, writeAcpi, writeBootInfo } from "./firmware.ts";
 import { Machine } from "./machine.ts";
-import { REGION, REGION_SIZE, loadModules, viewOf } from "./vmm.ts";
+import { PLACE, REGION, loadModules, viewOf } from "./vmm.ts";
 
 const machine = new Machine();
 const { memory } = machine;
@@ -21,7 +21,7 @@ function copy(cpuMask: bigint, options: Partial<AcpiOptions> = {}, size = WINDOW
 
 function setUp(options: Partial<AcpiOptions> = {}, told = true): bigint {
   const rsdp = writeAcpi(machine, { apicIds: APIC_IDS, ...options });
-  writeBootInfo(machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp: told ? rsdp : 0n, apicIds: APIC_IDS });
+  writeBootInfo(machine, REGION + 256n, { ...PLACE, rsdp: told ? rsdp : 0n, apicIds: APIC_IDS });
   return rsdp;
 }
 
@@ -83,7 +83,7 @@ describe("the machine's tables", () => {
   });
 
   test("are missed if there are none, and if they have no PM1 control block", () => {
-    writeBootInfo(machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp: 0n, apicIds: [0] });
+    writeBootInfo(machine, REGION + 256n, { ...PLACE, rsdp: 0n, apicIds: [0] });
     expect([call.readPlatform!(), call.copyAcpi!(WINDOW, WINDOW_SIZE, 1n, TOP)]).toEqual([ACPI, 0n]);
     setUp();
     const tables = tablesOfFirmware();

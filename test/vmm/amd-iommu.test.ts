@@ -3,7 +3,7 @@ import { AMD, AMD_BASE, AmdUnit, COMMANDS_ON, ENABLE, EVENTS_ON } from "./amd-io
 import { GIB, MIB } from "./firmware.ts";
 import { ECAM, PciExpress } from "./pci-express.ts";
 import { BASE, BUFFER, HYPERCALL, SIZE, boot, load, mapKernel, outb, reaches, store, store64 } from "./scenario.ts";
-import { OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
+import { ANNEX, ANNEX_SIZE, OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
 
 const PORT = 0x10, NIC = 0x18, DISK = 0x20, IOAPIC = 0xa0, CARD = 0x100;
 const DMA = 8;
@@ -87,7 +87,7 @@ function submit(vmm: Vmm, from: bigint, ...commands: [low: bigint, high: bigint]
 const snapshot = (unit: AmdUnit): object => Object.fromEntries([...unit.registers].filter(([, value]) => value !== 0n).sort(([a], [b]) => a - b));
 
 function expectSameReach(vmm: Vmm, unit: AmdUnit, instance: number, bdf: number): void {
-  const edges = [0n, MIB, REGION, REGION + REGION_SIZE, BASE, BASE + MIB, BASE + SIZE, ECAM, ECAM + 4n * MIB, AMD_BASE, AMD_BASE + 0x4000n, GIB, 4n * GIB];
+  const edges = [0n, MIB, REGION, REGION + REGION_SIZE, ANNEX, ANNEX + ANNEX_SIZE, BASE, BASE + MIB, BASE + SIZE, ECAM, ECAM + 4n * MIB, AMD_BASE, AMD_BASE + 0x4000n, GIB, 4n * GIB];
   const addresses = [...edges.flatMap((edge) => [edge - 0x1000n, edge]), ...Array.from({ length: 512 }, (_, i) => BigInt(i) * 16n * MIB)].filter((address) => address >= 0n);
   for (const address of addresses) {
     const page = reaches(vmm, instance, address);

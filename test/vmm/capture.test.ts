@@ -4,7 +4,7 @@ import { Msrs } from "../../compiler/emit-js/hardware.ts";
 import { GIB, MEMORY_MAP, MIB, RAM, bytes, taskDescriptor } from "./firmware.ts";
 import { type Processor } from "./machine.ts";
 import { SvmVmm } from "./svm.ts";
-import { AGAIN, KERNEL_CR3, KERNEL_RIP, KERNEL_RSP, OK, REGION, REGION_SIZE, Reason, TEXT_END, Vmm, type VmmOptions } from "./vmm.ts";
+import { AGAIN, ANNEX, ANNEX_SIZE, KERNEL_CR3, KERNEL_RIP, KERNEL_RSP, OK, REGION, REGION_SIZE, TEXT_END, Reason, Vmm, type VmmOptions } from "./vmm.ts";
 
 const RELEASE_BEGIN = 0x55530002;
 const RELEASE = 0x55530003;
@@ -81,6 +81,18 @@ describe("preparation", () => {
     expect(vmm.capture(0)).toBe(vmm.result.INSTANCE);
   });
 
+  test.each([
+    ["is not there", { annexBase: 0n, annexSize: 0n }],
+    ["is too small", { annexSize: MIB }],
+    ["lies where no RAM is", { annexBase: 0xd000_0000n }],
+    ["runs out of RAM", { annexBase: 0x7fe0_0000n }],
+    ["lies in the region", { annexBase: REGION }],
+  ])("refuses an annex that %s", (_what, told) => {
+    const vmm = new Vmm();
+    Object.assign(vmm.view("BootInfo", REGION + 256n), told);
+    expect(vmm.prepare()).toBe(vmm.result.MEMORY);
+  });
+
   test("uses XSAVES, RDTSCP, INVPCID and UMWAIT where they are, and does without", () => {
     const secondary = (vmm: Vmm): bigint => vmm.read(0, "SECONDARY_CONTROLS");
     expect(secondary(Vmm.captured()) & 0x101008n).toBe(0x101008n);
@@ -108,7 +120,7 @@ describe("the VMM's own state", () => {
   };
 
   test("maps all memory at its own address; what is executable is the code alone, and that is not writable", () => {
-    const pages = [...Array.from({ length: 2048 }, (_, i) => REGION - 4n * MIB + BigInt(i) * 4096n), 0n, MIB, REGION - GIB / 2n, 4n * GIB, 512n * GIB - 4096n];
+    const pages = [...Array.from({ length: 2048 }, (_, i) => REGION - 4n * MIB + BigInt(i) * 4096n), ANNEX, ANNEX + ANNEX_SIZE - 4096n, 0n, MIB, REGION - GIB / 2n, 4n * GIB, 512n * GIB - 4096n];
     for (const at of pages) {
       const text = at >= REGION + 4096n && at < REGION + TEXT_END;
       expect({ at, ...permissions(at)! }).toEqual({ at, host: at, write: !text, execute: text });
@@ -157,8 +169,11 @@ describe("the VMM's own state", () => {
       }
       return true;
     };
-    for (let at = REGION; at < REGION + REGION_SIZE; at += 4096n) expect(mapped(at)).toBe(false);
-    expect([REGION - 1n, REGION + REGION_SIZE, 0n, 0xfee00000n, 4n * GIB, 512n * GIB - 1n].map(mapped)).toEqual(Array(6).fill(true));
+    for (const [base, size] of [[REGION, REGION_SIZE], [ANNEX, ANNEX_SIZE]] as const) {
+      for (let at = base; at < base + size; at += 4096n) expect(mapped(at)).toBe(false);
+      expect([base - 1n, base + size].map(mapped)).toEqual([true, true]);
+    }
+    expect([0n, 0xfee00000n, 4n * GIB, 512n * GIB - 1n].map(mapped)).toEqual(Array(4).fill(true));
     expect(shared.loaded.addressOf("request") + 4096n).toBeLessThan(REGION + REGION_SIZE);
   });
 

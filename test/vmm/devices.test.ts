@@ -2,13 +2,13 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { PCI_DEVICES, addChipset } from "./chipset.ts";
 import { GPE0, PM1_CONTROL, PM1_EVENT, writeAcpi, writeBootInfo } from "./firmware.ts";
 import { Machine } from "./machine.ts";
-import { REGION, REGION_SIZE, loadModules } from "./vmm.ts";
+import { PLACE, REGION, loadModules } from "./vmm.ts";
 
 const machine = new Machine();
 const chipset = addChipset(machine);
 const loaded = loadModules(machine, ["devices/legacy.ts", "devices/hpet.ts", "devices/ioapic.ts", "devices/pci-config.ts", "boot/acpi.ts"]);
 const { call } = loaded;
-writeBootInfo(machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp: writeAcpi(machine, { apicIds: [0, 1] }), apicIds: [0, 1] });
+writeBootInfo(machine, REGION + 256n, { ...PLACE, rsdp: writeAcpi(machine, { apicIds: [0, 1] }), apicIds: [0, 1] });
 call.readPlatform!();
 
 /** What the instance that holds no device reads and writes. */

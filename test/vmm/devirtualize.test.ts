@@ -4,7 +4,7 @@ import { config } from "./pci-access.ts";
 import { ECAM, PciExpress } from "./pci-express.ts";
 import { BUFFER, HYPERCALL, boot, mapKernel, outb } from "./scenario.ts";
 import { SvmVmm } from "./svm.ts";
-import { OK, REGION, Reason, Vmm, compileVmm } from "./vmm.ts";
+import { ANNEX, OK, REGION, STATUS_SIZE, Reason, Vmm, compileVmm } from "./vmm.ts";
 
 const PROCESSOR = 1, MEMORY = 2, IO = 4;
 const BARE = 0, RUNNING = 1, WAITING = 2;
@@ -29,7 +29,7 @@ function machine({ make }: Kind, { apicIds = [0, 1], express = true } = {}): { v
 }
 
 function status(vmm: Vmm, cpu = 0): Record<string, any> {
-  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6336n })).toBe(OK);
+  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: STATUS_SIZE })).toBe(OK);
   return vmm.view("Status", BUFFER);
 }
 
@@ -48,7 +48,7 @@ function exitsAt(vmm: Vmm, svm: boolean, address: bigint): boolean {
   return true;
 }
 
-interface Traps { ports: boolean; config: boolean; apic: boolean; region: boolean; tables: boolean; msrs: boolean; cpuid: boolean }
+interface Traps { ports: boolean; config: boolean; apic: boolean; region: boolean; annex: boolean; tables: boolean; msrs: boolean; cpuid: boolean }
 
 /** What makes a processor's guest exit, as the processor reads its controls. */
 function traps(vmm: Vmm, svm: boolean, cpu: number): Traps {
@@ -56,7 +56,7 @@ function traps(vmm: Vmm, svm: boolean, cpu: number): Traps {
   const bit = (map: bigint, index: number): boolean => ((memory.read(map + BigInt(index >> 3), 1) >> BigInt(index & 7)) & 1n) === 1n;
   const tables = svm ? vmm.read(cpu, "NESTED_CONTROL") === 1n : (vmm.read(cpu, "SECONDARY_CONTROLS") & 2n) !== 0n;
   const at = (address: bigint): boolean => tables && exitsAt(vmm, svm, address);
-  const common = { config: at(ECAM), apic: at(APIC), region: at(REGION), tables };
+  const common = { config: at(ECAM), apic: at(APIC), region: at(REGION), annex: at(ANNEX), tables };
   if (svm) {
     const intercepts = vmm.read(cpu, "INTERCEPT1");
     return {
@@ -75,7 +75,7 @@ function expectTraps(vmm: Vmm, kind: Kind, direct: number, express: boolean, cpu
   const tables = !(memory && (io || !express));
   for (const cpu of cpus) {
     const { apic, ...rest } = traps(vmm, kind.svm, cpu);
-    expect(rest).toEqual({ ports: !io, config: express && !io && tables, region: !memory, tables, msrs: !processor, cpuid: !kind.svm || !processor });
+    expect(rest).toEqual({ ports: !io, config: express && !io && tables, region: !memory, annex: !memory, tables, msrs: !processor, cpuid: !kind.svm || !processor });
     expect(apic).toBe(kind.svm && direct === 0);
   }
 }

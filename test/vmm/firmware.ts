@@ -131,9 +131,9 @@ export function writeAcpi(machine: Machine, { revision = 2, extended = false, mo
 }
 
 /** Writes struct us_boot_info (linux/abi.h). */
-export function writeBootInfo(machine: Machine, at: bigint, info: { regionBase: bigint; regionSize: bigint; rsdp: bigint; apicIds: number[]; map?: Range[]; tscKhz?: number }): void {
+export function writeBootInfo(machine: Machine, at: bigint, info: { regionBase: bigint; regionSize: bigint; annexBase: bigint; annexSize: bigint; rsdp: bigint; apicIds: number[]; map?: Range[]; tscKhz?: number }): void {
   const { map = MEMORY_MAP } = info;
-  machine.memory.writeBytes(at, bytes([info.regionBase, 8], [info.regionSize, 8], [info.rsdp, 8], [info.tscKhz ?? 2_000_000, 4], [info.apicIds.length, 4],
+  machine.memory.writeBytes(at, bytes([info.regionBase, 8], [info.regionSize, 8], [info.annexBase, 8], [info.annexSize, 8], [info.rsdp, 8], [info.tscKhz ?? 2_000_000, 4], [info.apicIds.length, 4],
     ...Array.from({ length: 32 }, (_, i): [number, number] => [info.apicIds[i] ?? 0xffffffff, 4]),
     [map.length, 4], [0, 4], ...map.flatMap(({ base, size, type }): [bigint | number, number][] => [[base, 8], [size, 8], [type, 4], [0, 4]])));
 }

@@ -3,9 +3,8 @@ import { describe, expect, test } from "vitest";
 import { type BackEnd, backEnds, programOf } from "./back-ends.ts";
 import { GIB, MIB, bytes } from "./firmware.ts";
 import { BASE, BUFFER, HYPERCALL, LOAD, type Request, SIZE, boot, booted, reaches, writeRequest } from "./scenario.ts";
-import { KERNEL_RIP, OK, RDI, RDX, REGION, REGION_SIZE, RSI, Reason, Vmm } from "./vmm.ts";
+import { ANNEX, ANNEX_SIZE, KERNEL_RIP, OK, RDI, RDX, REGION, REGION_SIZE, RSI, STATUS_SIZE, Reason, Vmm } from "./vmm.ts";
 
-const STATUS_SIZE = 6336n;
 
 /** What a call may change that is refused: the caller's registers, counters, records of what was looked at. */
 const VOLATILE = new Set(["vcpus", "ring", "next", "request", "lockOwner"]);
@@ -104,6 +103,8 @@ describe.each(backEnds)("on %s", (_name, Kind) => {
       ["lies in the VMM's region", REGION, null],
       ["runs into the VMM's region", REGION - 4096n, 0x2000n],
       ["runs out of the VMM's region", REGION + REGION_SIZE - 4096n, 0x2000n],
+      ["lies in the VMM's annex", ANNEX, null],
+      ["runs into the VMM's annex", ANNEX - 4096n, 0x2000n],
       ["lies where no memory is", 0xa0000n, null],
       ["runs from memory into none", 0x7fef_f000n, 0x2000n],
       ["lies in a device", 0xfee00000n, null],
@@ -115,9 +116,9 @@ describe.each(backEnds)("on %s", (_name, Kind) => {
       refused(alone, "BUFFER", () => {
         for (const [what, rdi, length] of bad) {
           const rsi = length === null ? needed : length === -1n ? needed - 1n : length;
-          const before = memory.readBytes(REGION, 512);
+          const before = [REGION, ANNEX].map((at) => memory.readBytes(at, 512));
           const result = alone.hypercall(0, HYPERCALL[name], { rdi, rsi, rdx: 2n });
-          expect([what, result, memory.readBytes(REGION, 512)]).toEqual([what, alone.result.BUFFER, before]);
+          expect([what, result, [REGION, ANNEX].map((at) => memory.readBytes(at, 512))]).toEqual([what, alone.result.BUFFER, before]);
         }
         return alone.result.BUFFER!;
       });
@@ -147,6 +148,7 @@ describe.each(backEnds)("on %s", (_name, Kind) => {
       ["in the first MiB", { memoryBase: 0n }, "MEMORY"],
       ["over the VMM's region", { memoryBase: REGION - 64n * MIB }, "MEMORY"],
       ["in the VMM's region", { memoryBase: REGION, memorySize: REGION_SIZE }, "MEMORY"],
+      ["in the VMM's annex", { memoryBase: ANNEX, memorySize: ANNEX_SIZE }, "MEMORY"],
       ["where no memory is", { memoryBase: 2n * GIB }, "MEMORY"],
       ["partly where no memory is", { memoryBase: 0x7000_0000n, memorySize: 512n * MIB }, "MEMORY"],
       ["with a range that wraps", { memorySize: 2n ** 64n - 2n * MIB }, "MEMORY"],
@@ -235,9 +237,10 @@ describe.each(backEnds)("on %s", (_name, Kind) => {
     test("STATUS shows instances, processors, memory and functions", () => {
       expect(pair.hypercall(0, HYPERCALL.STATUS, { rdi: BUFFER, rsi: STATUS_SIZE })).toBe(OK);
       const status = pair.view("Status", BUFFER);
-      expect([status.abiVersion, status.ownInstance, status.cpuCount, status.functionCount, status.tscKhz, status.regionBase, status.regionSize]).toEqual([1, 1, 2, 5, 2_000_000, REGION, REGION_SIZE]);
+      expect([status.abiVersion, status.ownInstance, status.cpuCount, status.functionCount, status.tscKhz, status.regionBase, status.regionSize, status.annexBase, status.annexSize]).toEqual(
+        [1, 1, 2, 5, 2_000_000, REGION, REGION_SIZE, ANNEX, ANNEX_SIZE]);
       const instances = [0, 1].map((i) => pair.element("InstanceStatus", status.instance, i));
-      expect(instances.map(({ state, cpuMask, rangeCount }) => [state, cpuMask, rangeCount])).toEqual([[1, 0b01n, 5], [1, 0b10n, 1]]);
+      expect(instances.map(({ state, cpuMask, rangeCount }) => [state, cpuMask, rangeCount])).toEqual([[1, 0b01n, 6], [1, 0b10n, 1]]);
       const own = pair.element("MemoryRange", instances[1]!.range, 0);
       expect([own.base, own.size, own.type]).toEqual([BASE, SIZE, 1]);
       const cpus = [0, 1].map((i) => pair.element("CpuStatus", status.cpu, i)).map(({ apicId, instance, state }) => [apicId, instance, state]);

@@ -5,7 +5,7 @@ import { config, configWrite } from "./pci-access.ts";
 import { PciExpress } from "./pci-express.ts";
 import { HYPERCALL, type Request, boot, load, mapKernel, outb, reaches, store } from "./scenario.ts";
 import { IRE, type Interrupt, QIE, SIRTP, VTD, VTD_BASE, VtdUnit } from "./vtd.ts";
-import { OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
+import { ANNEX, ANNEX_SIZE, OK, REGION, Vmm } from "./vmm.ts";
 
 const NIC = 0x18;
 /** APIC ids: in two of x2APIC mode's clusters. */
@@ -86,7 +86,7 @@ describe("a kernel that remaps interrupts", () => {
     const made = machine({ x2apic: true, before: (it) => put(it, 5, entry(0x41, 1, NIC)) });
     const { unit } = made;
     expect(unit.interrupts & ~0xfffn).not.toBe(TABLE);
-    expect(unit.interrupts >= REGION && unit.interrupts < REGION + REGION_SIZE).toBe(true);
+    expect(unit.interrupts >= ANNEX && unit.interrupts < ANNEX + ANNEX_SIZE).toBe(true);
     expect(send(unit, NIC, 5)).toEqual(to(1, 0x41));
     put(made, 5, entry(0x42, 2, NIC));
     put(made, 6, entry(0x43, 0x10001, NIC, { logical: true }));
@@ -191,7 +191,7 @@ describe("the unit's own interrupts", () => {
     expect(has(made, WAITS)).toEqual({ data: 0x31, address: 0xfee0_0000, high: 0 });
   });
 
-  test.each([["memory", { address: Number(REGION) }], ["INIT", { data: 0x531 }]])("are no writes of %s", (_what, message) => {
+  test.each([["memory", { address: Number(ANNEX) }], ["INIT", { data: 0x531 }]])("are no writes of %s", (_what, message) => {
     const made = machine();
     write(made.vmm, WAITS, 0, message);
     expect(has(made, WAITS)).toBeNull();

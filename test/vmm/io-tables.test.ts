@@ -4,7 +4,7 @@ import { AMD, AMD_BASE, AmdUnit, COMMANDS_ON, ENABLE, EVENTS_ON } from "./amd-io
 import { GIB, MIB } from "./firmware.ts";
 import { PciExpress } from "./pci-express.ts";
 import { BASE, BUFFER, HYPERCALL, SIZE, boot, mapKernel, reachable, reaches, store, store64, touch } from "./scenario.ts";
-import { OK, RAX, RBX, RCX, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
+import { ANNEX, ANNEX_SIZE, OK, RAX, RBX, RCX, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
 import { QIE, SRTP, TE, VTD, VTD_BASE, VtdUnit } from "./vtd.ts";
 
 const NIC = 0x18, DISK = 0x20;
@@ -146,14 +146,14 @@ describe.each([vtd, amd])("I/O page tables of a captured kernel, beneath $name",
     expect([writes(unit, IOVA + 8n), unit.access(NIC, IOVA, false), writes(unit, IOVA + 0x1000n), writes(unit, OWN)]).toEqual([OWN + 8n, OWN, null, null]);
   });
 
-  test("map nothing of the VMM's, and an event names the device and the page", () => {
+  test.each([["region", REGION + 0x5000n], ["annex", ANNEX + 0x5000n]])("map nothing of the VMM's %s, and an event names the device and the page", (_where, page) => {
     const { vmm, unit } = machine();
-    store64(vmm, 0, slot(IOVA, 1) + 8n, toPage(REGION + 0x5000n));
+    store64(vmm, 0, slot(IOVA, 1) + 8n, toPage(page));
     store64(vmm, 0, slot(IOVA, 1) + 16n, toPage(OWN + 0x2000n));
     const from = next(vmm);
     expect([writes(unit, IOVA + 0x1010n), writes(unit, IOVA + 0x2000n)]).toEqual([null, OWN + 0x2000n]);
-    expect(eventsSince(vmm, from)).toEqual([{ instance: 1, address: REGION + 0x5000n, bdf: NIC, write: true }]);
-    expect(vmm.machine.memory.read(slot(IOVA, 1) + 8n, 8)).toBe(toPage(REGION + 0x5000n));
+    expect(eventsSince(vmm, from)).toEqual([{ instance: 1, address: page, bdf: NIC, write: true }]);
+    expect(vmm.machine.memory.read(slot(IOVA, 1) + 8n, 8)).toBe(toPage(page));
   });
 
   test("map what they mapped before they were captured as far as the instance reaches it, large pages too", () => {
@@ -164,8 +164,10 @@ describe.each([vtd, amd])("I/O page tables of a captured kernel, beneath $name",
       memory.write(slot(IOVA, 2) + 8n, 8, toPage(REGION & ~(2n * MIB - 1n), 2));
     });
     const at = (physical: bigint): bigint => giant + (physical & (GIB - 1n));
-    const probes = [REGION - 0x1000n, REGION, REGION + REGION_SIZE - 1n, REGION + REGION_SIZE];
-    expect(probes.map((one) => writes(unit, at(one)))).toEqual([REGION - 0x1000n, null, null, REGION + REGION_SIZE]);
+    for (const [base, size] of [[REGION, REGION_SIZE], [ANNEX, ANNEX_SIZE]] as const) {
+      const probes = [base - 0x1000n, base, base + size - 1n, base + size];
+      expect(probes.map((one) => writes(unit, at(one)))).toEqual([base - 0x1000n, null, null, base + size]);
+    }
     expect(writes(unit, IOVA + 2n * MIB)).toBeNull();
     expect(mayWrite(vmm, table(1))).toBe(false);
   });
@@ -405,7 +407,7 @@ describe.each([vtd, amd])("I/O page tables of a captured kernel, beneath $name",
       }
       return null;
     };
-    const target = fc.constantFrom(OWN, REGION, REGION + 0x3000n, BASE, BASE + SIZE - 0x1000n, 0n, 0x7000n, table(2), table(5), VTD_BASE & ~(2n * MIB - 1n), REGION & ~(GIB - 1n), BASE & ~(GIB - 1n), 0x1_0000_0000n);
+    const target = fc.constantFrom(OWN, REGION, REGION + 0x3000n, ANNEX, ANNEX + 0x3000n, BASE, BASE + SIZE - 0x1000n, 0n, 0x7000n, table(2), table(5), VTD_BASE & ~(2n * MIB - 1n), REGION & ~(GIB - 1n), BASE & ~(GIB - 1n), 0x1_0000_0000n);
     const change = fc.record({ table: fc.nat(9), index: fc.constantFrom(0, 1, 128, 511), page: fc.boolean(), level: fc.integer({ min: 1, max: 3 }), child: fc.nat(11), target, may: fc.integer({ min: 0, max: 3 }), cpu: fc.nat(1) });
     const probe = fc.record({ indices: fc.tuple(...Array.from({ length: 4 }, () => fc.constantFrom(0n, 1n, 128n, 511n))), offset: fc.constantFrom(0n, 0xff8n) });
     fc.assert(fc.property(fc.array(change, { minLength: 1, maxLength: 12 }), fc.array(probe, { minLength: 8, maxLength: 16 }), (changes, probes) => {

@@ -4,7 +4,7 @@ import { config } from "./pci-access.ts";
 import { ECAM, PciExpress } from "./pci-express.ts";
 import { BASE, BUFFER, HYPERCALL, SIZE, boot, load, mapKernel, outb, reaches, store, store64 } from "./scenario.ts";
 import { IRE, QIE, SIRTP, SRTP, TE, VTD, VTD_BASE, VtdUnit } from "./vtd.ts";
-import { OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
+import { ANNEX, ANNEX_SIZE, OK, REGION, REGION_SIZE, Vmm } from "./vmm.ts";
 
 const PORT = 0x10, NIC = 0x18, DISK = 0x20, CARD = 0x100;
 const DMA = 8;
@@ -99,7 +99,7 @@ function snapshot(unit: VtdUnit): object {
 
 /** Everything that an instance's processors reach in 64 KiB steps below 8 GiB, and a page around the edges, its devices do too, and nothing else. */
 function expectSameReach(vmm: Vmm, unit: VtdUnit, instance: number, bdf: number): void {
-  const edges = [0n, MIB, REGION, REGION + REGION_SIZE, BASE, BASE + MIB, BASE + SIZE, ECAM, ECAM + 4n * MIB, VTD_BASE, VTD_BASE + 0x1000n, GIB, 4n * GIB];
+  const edges = [0n, MIB, REGION, REGION + REGION_SIZE, ANNEX, ANNEX + ANNEX_SIZE, BASE, BASE + MIB, BASE + SIZE, ECAM, ECAM + 4n * MIB, VTD_BASE, VTD_BASE + 0x1000n, GIB, 4n * GIB];
   const addresses = [...edges.flatMap((edge) => [edge - 0x1000n, edge]), ...Array.from({ length: 512 }, (_, i) => BigInt(i) * 16n * MIB)].filter((address) => address >= 0n);
   for (const address of addresses) {
     const page = reaches(vmm, instance, address);
@@ -225,7 +225,8 @@ describe("a kernel that drives the IOMMU", () => {
   });
 
   test.each([
-    ["the VMM's memory", REGION + 0x2000n],
+    ["the VMM's region", REGION + 0x2000n],
+    ["the VMM's annex", ANNEX + 0x2000n],
     ["the other instance's", BASE + 2n * MIB],
   ])("has no word written into %s by its queue", (_whose, address) => {
     const { vmm } = machine(translates);

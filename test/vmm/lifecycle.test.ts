@@ -3,7 +3,7 @@ import { type BackEnd, backEnds } from "./back-ends.ts";
 import { GIB, MIB, bytes, writeKernel } from "./firmware.ts";
 import { APIC_BASE, APIC_BASE_BSP } from "./machine.ts";
 import { BASE, BUFFER, HYPERCALL, LOAD, SIZE, boot, bootBeside, inb, load, outb, reachable, sendIpi, store } from "./scenario.ts";
-import { OK, RAX, RCX, REGION, REGION_SIZE, RSI, Reason, Vmm, compileVmm } from "./vmm.ts";
+import { ANNEX, ANNEX_SIZE, OK, RAX, RCX, REGION, REGION_SIZE, RSI, STATUS_SIZE, Reason, Vmm, compileVmm } from "./vmm.ts";
 
 const IDS = [0, 1, 2];
 const IOAPIC = 0xfec0_0000n;
@@ -66,12 +66,12 @@ describe.each(backEnds)("a boot (%s)", (_name, Kind) => {
     const vmm = pair();
     expect(reachable(vmm, 2, 0n, 0xf0000n, BASE + MIB, BASE + SIZE - 1n)).toEqual([`${BASE.toString(16)} 7`, `${(BASE + 0xf0000n).toString(16)} 7`, "same 7", "same 7"]);
     expect(reachable(vmm, 2, APIC, HPET)).toEqual(["same 5", "same 5"]);
-    expect(reachable(vmm, 2, BASE - 1n, BASE, BASE + MIB - 1n, BASE + SIZE, MIB, REGION, REGION + REGION_SIZE - 1n, 4n * GIB, IOAPIC, BUFFER)).toEqual(Array(10).fill(null));
+    expect(reachable(vmm, 2, BASE - 1n, BASE, BASE + MIB - 1n, BASE + SIZE, MIB, REGION, REGION + REGION_SIZE - 1n, ANNEX, ANNEX + ANNEX_SIZE - 1n, 4n * GIB, IOAPIC, BUFFER)).toEqual(Array(12).fill(null));
   });
 
   test("takes the range from the first instance, and guards its APICs", () => {
     const vmm = pair();
-    expect(reachable(vmm, 1, BASE, BASE + SIZE - 1n, REGION)).toEqual([null, null, null]);
+    expect(reachable(vmm, 1, BASE, BASE + SIZE - 1n, REGION, ANNEX)).toEqual(Array(4).fill(null));
     expect(reachable(vmm, 1, BASE - 1n, BASE + SIZE, HPET, 0n)).toEqual(Array(4).fill("same 7"));
     expect(reachable(vmm, 1, APIC)).toEqual(["same 5"]);
   });
@@ -164,7 +164,7 @@ describe.each(backEnds)("the second instance (%s)", (_name, Kind) => {
     expect(vmm.chipset.hpet.writes).toEqual([{ offset: 0x100n, value: 0x2cn }]);
   });
 
-  test.each([["RAM of the first instance", BUFFER], ["the VMM's region", REGION + 0x1000n], ["the last byte before its range", BASE - 4n]])("reads ones from %s, writes nothing, and is recorded", (_what, address) => {
+  test.each([["RAM of the first instance", BUFFER], ["the VMM's region", REGION + 0x1000n], ["the VMM's annex", ANNEX + 0x1000n], ["the last byte before its range", BASE - 4n]])("reads ones from %s, writes nothing, and is recorded", (_what, address) => {
     const vmm = pair();
     const before = vmm.machine.memory.read(address, 4);
     expect(load(vmm, 1, address)).toBe(0xffff_ffffn);
@@ -384,9 +384,9 @@ describe.each(backEnds)("take-over (%s)", (_name, Kind) => {
     const from = vmm.call.nextSequence!();
     expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
     expect([vmm.instance(1).state, vmm.instance(2).holdsPlatform, vmm.instance(2).apicGuarded, owners(vmm), states(vmm)]).toEqual([NONE, 1, 0, [2, 2, 2], [WAITING, RUNNING, WAITING]]);
-    expect(vmm.call.memoryOf!(2)).toBe(0x9f000n + 0x7fe0_0000n + 2n * GIB - REGION_SIZE);
+    expect(vmm.call.memoryOf!(2)).toBe(0x9f000n + 0x7fe0_0000n + 2n * GIB - REGION_SIZE - ANNEX_SIZE);
     expect(reachable(vmm, 2, 0n, MIB, BUFFER, BASE, BASE + SIZE - 1n, 4n * GIB, IOAPIC, HPET, APIC)).toEqual([...Array(8).fill("same 7"), apicAccess(Kind)]);
-    expect(reachable(vmm, 2, REGION, REGION + REGION_SIZE - 1n)).toEqual([null, null]);
+    expect(reachable(vmm, 2, REGION, REGION + REGION_SIZE - 1n, ANNEX, ANNEX + ANNEX_SIZE - 1n)).toEqual(Array(4).fill(null));
     expect(vmm.events(from).map(({ type, a }) => [type, a])).toEqual([["GRANTED", 2n], ["GRANTED", 4n], ...Array(5).fill(["GRANTED", 3n]), ["GRANTED", 1n]]);
   });
 
@@ -424,7 +424,7 @@ describe.each(backEnds)("take-over (%s)", (_name, Kind) => {
     vmm.hypercall(1, HYPERCALL.TAKE);
     expect(Buffer.from(vmm.machine.memory.readBytes(0x8000n, 31)).toString()).toBe("trampoline of the second kernel");
     expect(Buffer.from(vmm.machine.memory.readBytes(0x9f000n, 4)).toString()).toBe("EBDA");
-    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6336n })).toBe(OK);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: STATUS_SIZE })).toBe(OK);
     expect(vmm.view("Status", 0x3000n).ownInstance).toBe(2);
   });
 
@@ -442,7 +442,7 @@ describe.each(backEnds)("take-over (%s)", (_name, Kind) => {
   test("may be asked for again", () => {
     const vmm = alone();
     expect([vmm.hypercall(1, HYPERCALL.TAKE), vmm.hypercall(1, HYPERCALL.TAKE)]).toEqual([OK, OK]);
-    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6336n })).toBe(OK);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: BUFFER, rsi: STATUS_SIZE })).toBe(OK);
     expect(vmm.view("Status", BUFFER).stillTrapped).toBe(7);
   });
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { ACPI_DATA, GIB, type KernelOptions, MEMORY_MAP, MIB, NVS, RAM, RESERVED, type Range, bytes, writeAcpi, writeBootInfo, writeKernel } from "./firmware.ts";
 import { Machine } from "./machine.ts";
-import { REGION, REGION_SIZE, loadModules, viewOf } from "./vmm.ts";
+import { ANNEX, ANNEX_SIZE, PLACE, REGION, REGION_SIZE, loadModules, viewOf } from "./vmm.ts";
 
 const machine = new Machine();
 const { memory } = machine;
@@ -18,10 +18,10 @@ const APIC_IDS = [0, 1];
 
 /** The partition as a boot leaves it: this range is the second instance's. */
 function partition(map: Range[] = MEMORY_MAP, base = BASE, size = SIZE): void {
-  writeBootInfo(machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp: 0xf0010n, apicIds: APIC_IDS, map });
+  writeBootInfo(machine, REGION + 256n, { ...PLACE, rsdp: 0xf0010n, apicIds: APIC_IDS, map });
   call.resetPartition!(2);
   for (const range of map) if (range.type === RAM) call.addMemory!(range.base, range.size, 1);
-  for (const [from, count, owner] of [[REGION, REGION_SIZE, VMM], [base, size, 2]] as const) expect(call.moveMemory!(from, count, 1, owner)).toBe(result.OK);
+  for (const [from, count, owner] of [[REGION, REGION_SIZE, VMM], [ANNEX, ANNEX_SIZE, VMM], [base, size, 2]] as const) expect(call.moveMemory!(from, count, 1, owner)).toBe(result.OK);
 }
 
 interface Request { memoryBase?: bigint; memorySize?: bigint; kernelAddress?: bigint; kernelSize?: bigint; initrdAddress?: bigint; initrdSize?: bigint; commandLine?: string }
@@ -96,7 +96,9 @@ describe("the second instance's memory map", () => {
       { base: 0x9f000n, size: MIB - 0x9f000n, type: RESERVED },
       { base: MIB + 0x1000n, size: REGION - MIB - 0x1000n, type: RESERVED },
       { base: REGION, size: REGION_SIZE, type: RESERVED },
-      { base: REGION + REGION_SIZE, size: BASE - REGION - REGION_SIZE, type: RESERVED },
+      { base: REGION + REGION_SIZE, size: ANNEX - REGION - REGION_SIZE, type: RESERVED },
+      { base: ANNEX, size: ANNEX_SIZE, type: RESERVED },
+      { base: ANNEX + ANNEX_SIZE, size: BASE - ANNEX - ANNEX_SIZE, type: RESERVED },
       { base: BASE + MIB, size: 0x80000n, type: ACPI_DATA },
       { base: BASE + MIB + 0x80000n, size: SIZE - MIB - 0x80000n, type: RAM },
       { base: BASE + SIZE, size: 0x7ff0_0000n - BASE - SIZE, type: RESERVED },
@@ -125,7 +127,7 @@ describe("the second instance's memory map", () => {
       for (const at of [entry.base, entry.base + entry.size - 1n]) expect(call.ownerOf!(at)).toBe(2);
     }
     expect([typeAt(map, base), typeAt(map, base + MIB), typeAt(map, base + size - 1n)]).toEqual([[], [ACPI_DATA], [RAM]]);
-    expect([typeAt(map, REGION), typeAt(map, REGION + REGION_SIZE - 1n)]).toEqual([[RESERVED], [RESERVED]]);
+    expect([REGION, REGION + REGION_SIZE - 1n, ANNEX, ANNEX + ANNEX_SIZE - 1n].map((at) => typeAt(map, at))).toEqual(Array(4).fill([RESERVED]));
   });
 
   test("does not fit when there are too many pieces, and nothing is written behind its 128 entries", () => {
@@ -185,7 +187,7 @@ describe("a prepared kernel", () => {
     expect(rsdp >= BASE + MIB && rsdp < BASE + MIB + 0x80000n).toBe(true);
     const map = e820At(params + 0x2d0n, Number(read(params + 0x1e8n, 1)));
     expect(map).toContainEqual({ base: BASE + MIB + 0x80000n, size: SIZE - MIB - 0x80000n, type: RAM });
-    expect(map).toHaveLength(12);
+    expect(map).toHaveLength(14);
   });
 
   test("finds an SRAT that ends where the machine's RAM does, not where its devices do", () => {
@@ -228,7 +230,7 @@ describe("a prepared kernel", () => {
   test("is refused without ACPI tables", () => {
     request();
     memory.writeBytes(0xf0000n, new Uint8Array(0x10000));
-    writeBootInfo(machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp: 0n, apicIds: APIC_IDS });
+    writeBootInfo(machine, REGION + 256n, { ...PLACE, rsdp: 0n, apicIds: APIC_IDS });
     expect(call.prepareKernel!(REQUEST, START)).toBe(result.ACPI);
   });
 });

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { config, configWrite } from "./pci-access.ts";
 import { ATTENTION, ECAM, LINK_ACTIVE, LINK_CHANGED, LINK_STATUS, POWER_OFF, PRESENCE_CHANGED, PRESENT, PciExpress, SLOT_CONTROL, SLOT_STATUS } from "./pci-express.ts";
 import { BUFFER, HYPERCALL, boot, load, mapKernel, outb, reachable, store } from "./scenario.ts";
-import { OK, REGION, Vmm } from "./vmm.ts";
+import { ANNEX, OK, REGION, STATUS_SIZE, Vmm } from "./vmm.ts";
 
 const ONES = 0xffff_ffff;
 const PORT = 0x10, CARD = 0x100, NIC = 0x18, LATE = 0x20;
@@ -24,7 +24,7 @@ function machine(): { vmm: Vmm; pci: PciExpress } {
 }
 
 function status(vmm: Vmm, cpu = 0): [bdf: number, owner: number][] {
-  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6336n })).toBe(OK);
+  expect(vmm.hypercall(cpu, HYPERCALL.STATUS, { rdi: BUFFER, rsi: STATUS_SIZE })).toBe(OK);
   const { function: functions, functionCount } = vmm.view("Status", BUFFER);
   return Array.from({ length: functionCount }, (_, i) => vmm.element("FunctionStatus", functions, i)).map(({ bdf, instance }) => [bdf, instance]);
 }
@@ -267,7 +267,7 @@ describe("a launch with devices", () => {
   });
 
   test.each([
-    ["the VMM's region", REGION], ["RAM of the first system", BUFFER], ["the local APICs", 0xfee0_0000n], ["configuration space", ECAM],
+    ["the VMM's region", REGION], ["its annex", ANNEX], ["RAM of the first system", BUFFER], ["the local APICs", 0xfee0_0000n], ["configuration space", ECAM],
   ])("maps no window that the first system has laid over %s, neither for the second nor, after a stop, for itself", (_what, at) => {
     const { vmm, pci } = plugged();
     const before = reachable(vmm, 1, at);
@@ -307,7 +307,7 @@ describe("a launch with devices", () => {
     outb(vmm, 0, 0x604, 0x3401, 2);
     expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
     expect(config(vmm, 1, CARD, 0, 4)).toBe(NVME);
-    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: 6336n })).toBe(OK);
+    expect(vmm.hypercall(1, HYPERCALL.STATUS, { rdi: 0x3000n, rsi: STATUS_SIZE })).toBe(OK);
     // From here on it is like any other.
     expect(boot(vmm, { ...grants(CARD), memoryBase: 0x2000_0000n, cpuMask: 1n }, 1)).not.toBe(vmm.result.FUNCTION);
   });

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Processor } from "./machine.ts";
 import { BASE, BUFFER, HYPERCALL, SIZE, boot, load, mapKernel, outb, reachable, store } from "./scenario.ts";
-import { OK, RAX, RCX, RDX, Reason, Vmm, type VmmOptions, compileVmm } from "./vmm.ts";
+import { OK, RAX, RCX, RDX, STATUS_SIZE, Reason, Vmm, compileVmm, type VmmOptions } from "./vmm.ts";
 
 compileVmm(["entry/main.ts"]);
 
@@ -48,7 +48,7 @@ describe("a share of a processor", () => {
     expect(vmm.events().slice(-3).map(({ type, instance, a, b }) => [type, instance, a, b])).toEqual([
       ["GRANTED", 2, 2n, SIZE], ["LAUNCHED", 2, vmm.vcpu(0, 2).startRip, 0n], ["GRANTED", 2, 5n, 0n],
     ]);
-    expect(vmm.hypercall(0, HYPERCALL.STATUS, { rdi: BUFFER, rsi: 6336n })).toBe(OK);
+    expect(vmm.hypercall(0, HYPERCALL.STATUS, { rdi: BUFFER, rsi: STATUS_SIZE })).toBe(OK);
     const second = vmm.view("InstanceStatus", vmm.view("Status", BUFFER).instance + BigInt(vmm.loaded.layout("InstanceStatus").size));
     expect([second.cpuMask, second.shareMask, second.weight, second.paused]).toEqual([0n, 1n, 1, 0]);
   });

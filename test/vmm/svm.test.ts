@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { GIB, MIB } from "./firmware.ts";
 import { BASE, BUFFER, HYPERCALL, LOAD, SIZE, bootBeside, inb, load, mapKernel, outb, sendIpi, store } from "./scenario.ts";
 import { EFER, HSAVE, NMI_EXIT, SvmVmm, VM_CR } from "./svm.ts";
-import { KERNEL_CR3, KERNEL_RIP, KERNEL_RSP, OK, RAX, RBX, RCX, RDX, REGION, RSI, Reason } from "./vmm.ts";
+import { ANNEX, KERNEL_CR3, KERNEL_RIP, KERNEL_RSP, OK, RAX, RBX, RCX, RDX, REGION, RSI, Reason } from "./vmm.ts";
 
 const APIC = 0xfee0_0000n;
 const RUNNING = 1, WAITING = 2, PARKED = 3;
@@ -86,7 +86,7 @@ describe("a captured kernel", () => {
     expect([0, 1].map((cpu) => [vmm.read(cpu, "ASID"), vmm.read(cpu, "NESTED_CR3")])).toEqual(Array(2).fill([1n, vmm.call.mapPointer!(1)]));
     expect(vmm.svm(0).flushes).toBe(1);
     for (const at of [0n, 0x9f000n, MIB, GIB, 3n * GIB, 100n * GIB]) expect(walk(vmm, 1, at)).toMatchObject({ host: at, write: true, execute: true });
-    expect([walk(vmm, 1, REGION), walk(vmm, 1, REGION + 0x3f_f000n)]).toEqual([null, null]);
+    expect([REGION, REGION + 0x3f_f000n, ANNEX, ANNEX + 0x3f_f000n].map((at) => walk(vmm, 1, at))).toEqual(Array(4).fill(null));
     // Its interrupt commands are looked at, since INIT and SIPI do not exit.
     expect([walk(vmm, 1, APIC)!.write, walk(vmm, 1, APIC)!.size, walk(vmm, 1, 0xfec0_0000n)!.write]).toEqual([false, 4096n, true]);
   });
@@ -319,7 +319,7 @@ describe("a second instance", () => {
     const vmm = pair();
     expect(walk(vmm, 2, 0x8000n)).toMatchObject({ host: BASE + 0x8000n, write: true, execute: true });
     expect(walk(vmm, 2, BASE + 2n * MIB)).toMatchObject({ host: BASE + 2n * MIB });
-    expect([BASE - 1n, BASE + SIZE, REGION, GIB].map((at) => walk(vmm, 2, at))).toEqual([null, null, null, null]);
+    expect([BASE - 1n, BASE + SIZE, REGION, ANNEX, GIB].map((at) => walk(vmm, 2, at))).toEqual(Array(5).fill(null));
     expect([walk(vmm, 2, APIC)!.write, walk(vmm, 1, BASE), walk(vmm, 1, BASE + SIZE)!.host]).toEqual([false, null, BASE + SIZE]);
   });
 
@@ -369,7 +369,7 @@ describe("a second instance", () => {
     outb(vmm, 0, 0x604, 0x3401, 2);
     expect([vmm.instance(1).state, states(vmm)]).toEqual([2, [PARKED, RUNNING, WAITING]]);
     expect(vmm.hypercall(1, HYPERCALL.TAKE)).toBe(OK);
-    expect([states(vmm), walk(vmm, 2, 0x8000n)!.host, walk(vmm, 2, 3n * GIB)!.host, walk(vmm, 2, REGION)]).toEqual([[WAITING, RUNNING, WAITING], 0x8000n, 3n * GIB, null]);
+    expect([states(vmm), walk(vmm, 2, 0x8000n)!.host, walk(vmm, 2, 3n * GIB)!.host, walk(vmm, 2, REGION), walk(vmm, 2, ANNEX)]).toEqual([[WAITING, RUNNING, WAITING], 0x8000n, 3n * GIB, null, null]);
     vmm.machine.ipis.length = 0;
     for (const processor of [0, 2]) {
       sendIpi(vmm, 1, INIT, processor);

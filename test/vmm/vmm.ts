@@ -12,6 +12,11 @@ import { Gone, Machine, type Processor } from "./machine.ts";
 /** The VMM's region: 4 MiB, the image at its start, with the storage behind the code. */
 export const REGION = 0x3000_0000n;
 export const REGION_SIZE = 4n * MIB;
+/** Its other memory. */
+export const ANNEX = 0x3800_0000n;
+export const ANNEX_SIZE = 4n * MIB;
+/** What the loader tells it of both. */
+export const PLACE = { regionBase: REGION, regionSize: REGION_SIZE, annexBase: ANNEX, annexSize: ANNEX_SIZE };
 export const TEXT_END = 0x10000n;
 /** Behind all storage. */
 const STACK = REGION + 0x3f_0000n;
@@ -19,6 +24,9 @@ const STACK = REGION + 0x3f_0000n;
 export const KERNEL_RIP = 0xffffffff_c0801234n;
 export const KERNEL_RSP = 0xffffc900_00123f58n;
 export const KERNEL_CR3 = 0x100_0000n;
+
+/** Of struct us_status, which hypercall.test.ts fills in. */
+export const STATUS_SIZE = 6352n;
 
 export const OK = 0;
 export const AGAIN = 14;
@@ -111,7 +119,7 @@ export class Vmm {
     setUpProcessors(this.machine);
     const rsdp = tables ? writeAcpi(this.machine, { apicIds, ...acpi }) : 0n;
     this.loaded = this.load();
-    writeBootInfo(this.machine, REGION + 256n, { regionBase: REGION, regionSize: REGION_SIZE, rsdp, apicIds, map });
+    writeBootInfo(this.machine, REGION + 256n, { ...PLACE, rsdp, apicIds, map });
     this.machine.onPause = () => this.deliverSignals();
     this.machine.onInterrupt = () => this.call.acknowledgeInterrupt!();
   }

@@ -21,6 +21,7 @@ import { disengageIommu, engageIommu, mayEngage } from '../devices/iommu/iommu.t
 import { ecamSize, rescanPci, scanPci } from '../devices/pci-bus.ts';
 import { attendSlots, forgetRemoved } from '../devices/pci-slot.ts';
 import { record } from '../events.ts';
+import { ANNEX_SIZE } from '../machine/annex.ts';
 import { haltForever, readTsc } from '../machine/intrinsics.ts';
 import { readMtrrs } from '../machine/mtrr.ts';
 import { bootInfo } from '../machine/region.ts';
@@ -36,9 +37,10 @@ const STEP_CPUS: u32 = STEP_IDT + IDT_SLICES;
 const STEP_IDENTITY: u32 = STEP_CPUS + MAX_CPUS;
 const STEP_LAST: u32 = STEP_IDENTITY + IDENTITY_STEPS;
 
-/** The partition at commencement: all RAM is the first instance's, but the VMM's region. */
+/** The partition at commencement: all RAM is the first instance's, but the VMM's region and annex. */
 function buildPartition(info: BootInfo): Result {
   if (info.cpuCount > MAX_CPUS || info.rangeCount > MAX_RANGES) return Result.CAPABILITY;
+  if (info.annexSize < ANNEX_SIZE) return Result.MEMORY;
   resetPartition(info.cpuCount);
   for (let i: u32 = 0; i < MAX_RANGES; i++) {
     if (i >= info.rangeCount) break;
@@ -47,7 +49,8 @@ function buildPartition(info: BootInfo): Result {
     const added = addMemory(range.base, range.size, FIRST);
     if (added !== Result.OK) return added;
   }
-  return moveMemory(info.regionBase, info.regionSize, FIRST, VMM);
+  const moved = moveMemory(info.regionBase, info.regionSize, FIRST, VMM);
+  return moved === Result.OK ? moveMemory(info.annexBase, info.annexSize, FIRST, VMM) : moved;
 }
 
 function prepareFirst(): Result {

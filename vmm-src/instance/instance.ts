@@ -75,9 +75,10 @@ export function holderOfPlatform(): u32 {
   return 0;
 }
 
-/** The VMM's region disappears from an instance's map, the IOMMUs' registers, and PCI configuration space, where only what it holds is to be seen. */
+/** The VMM's memory disappears from an instance's map, the IOMMUs' registers, and PCI configuration space, where only what it holds is to be seen. */
 export function hideRegion(instance: u32): void {
   unmapRange(instance, bootInfo().regionBase, bootInfo().regionSize);
+  unmapRange(instance, bootInfo().annexBase, bootInfo().annexSize);
   if (ecamSize() !== 0n) unmapRange(instance, u64(ecamBase()), ecamSize());
   for (let i: u32 = 0; i < unitTotal(); i++) unmapRange(instance, u64(unitBase(i)), unitSize());
 }

@@ -56,6 +56,8 @@ export function fillStatus(out: Status, vcpu: Vcpu): void {
   out.stillTrapped = stillTrapped(vcpu.instance);
   out.regionBase = info.regionBase;
   out.regionSize = info.regionSize;
+  out.annexBase = info.annexBase;
+  out.annexSize = info.annexSize;
   for (let i: u32 = 0; i < MAX_INSTANCES; i++) fillInstance(out.instance[i], i + 1);
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
     if (i >= info.cpuCount) break;

@@ -17,8 +17,9 @@ import { flushOthers } from '../../cpu/kick.ts';
 import { allowWrites, ioEntry, isBeyondIdentity, joinPages, mapIdentical, mapTablesFree, permissionsAt } from '../../cpu/memory-map.ts';
 import { MAP_ALL } from '../../cpu/permissions.ts';
 import { record } from '../../events.ts';
+import { SHADOWS, annex } from '../../machine/annex.ts';
 import { writeBackLine } from '../../machine/intrinsics.ts';
-import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PageTable, SIZE_1G } from '../../machine/registers.ts';
+import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, SIZE_1G } from '../../machine/registers.ts';
 import { holdsMemory } from '../../partition.ts';
 import { NOWHERE } from './walk.ts';
 
@@ -39,9 +40,7 @@ class Shadow extends Struct {
   next: u32;
 }
 
-export const SHADOWS: u32 = 88;
-const pages: FixedArray<PageTable, 88> = zeroed(4096);
-const shadows: FixedArray<Shadow, 88> = zeroed();
+const shadows: FixedArray<Shadow, typeof SHADOWS> = zeroed();
 const LISTS: u32 = 64;
 const lists: FixedArray<u32, 64> = zeroed();
 const counts: FixedArray<u32, 7> = zeroed();
@@ -88,12 +87,12 @@ function setState(shadow: Shadow, state: State): void {
 }
 
 function addressOfShadow(index: u32): HostPhysical {
-  return addressOf(pages) + u64(index) * PAGE_SIZE;
+  return addressOf(annex().shadows) + u64(index) * PAGE_SIZE;
 }
 
 /** Number of the shadow at an address, or SHADOWS. */
 function shadowAt(address: HostPhysical): u32 {
-  const first: u64 = addressOf(pages);
+  const first: u64 = addressOf(annex().shadows);
   return address >= first && address - first < u64(SHADOWS) * PAGE_SIZE ? wrapU32((address - first) / PAGE_SIZE) : SHADOWS;
 }
 
@@ -222,17 +221,19 @@ function setEntry(index: u32, at: u32, value: u64): void {
     if (table !== 0n) right = withPermissions(format, table | ioTableBits(format, u64(entry.level)), entry.permissions);
     if (right === 0n) forget(table);
   }
-  const before = pages[index][at];
+  const page = annex().shadows[index];
+  const before = page[at];
   if (before !== right) {
-    pages[index][at] = right;
+    page[at] = right;
     writeBack(addressOfShadow(index) + u64(at) * 8n, 8n);
   }
   forget(before & PTE_ADDRESS);
 }
 
 function setEmpty(index: u32): void {
+  const page = annex().shadows[index];
   for (let i: u32 = 0; i < ENTRIES; i++) {
-    if (pages[index][i] !== 0n) setEntry(index, i, 0n);
+    if (page[i] !== 0n) setEntry(index, i, 0n);
   }
 }
 
@@ -267,7 +268,8 @@ function bury(): void {
         setState(shadow, State.FRESH);
         continue;
       }
-      for (let at: u32 = 0; at < ENTRIES; at++) forget(pages[i][at] & PTE_ADDRESS);
+      const page = annex().shadows[i];
+      for (let at: u32 = 0; at < ENTRIES; at++) forget(page[at] & PTE_ADDRESS);
       removeFromList(i);
       setState(shadow, State.DEAD);
       if (nextOf(shadow.table, 0) === SHADOWS) unprotect(shadow.table);

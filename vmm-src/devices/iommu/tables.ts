@@ -2,11 +2,10 @@
  * What the IOMMU drivers share: pages for the tables and queues that the units
  * read, and the answer to whose a device's accesses are.
  */
-import { PAGE_SIZE, PageTable } from '../../machine/registers.ts';
+import { UNIT_TABLES, annex } from '../../machine/annex.ts';
+import { PAGE_SIZE } from '../../machine/registers.ts';
 import { FREE, findFunction, functionAt, functionTotal, isHeld } from '../../partition.ts';
 
-export const DEVICE_TABLES: u32 = 64;
-const pages: FixedArray<PageTable, 64> = zeroed(4096);
 let taken: u32 = 0;
 
 /** All pages are free again. */
@@ -15,13 +14,13 @@ export function resetTables(): void {
 }
 
 export function tablesFree(): u32 {
-  return DEVICE_TABLES - taken;
+  return UNIT_TABLES - taken;
 }
 
 /** Zeroed pages that follow each other; there must be as many. */
 export function takeTables(count: u32): HostPhysical {
   assert(count > 0 && count <= tablesFree());
-  const first: u64 = addressOf(pages) + u64(taken) * PAGE_SIZE;
+  const first: u64 = addressOf(annex().unitTables) + u64(taken) * PAGE_SIZE;
   taken += count;
   fillBytes(first, 0, u64(count) * PAGE_SIZE);
   return first;

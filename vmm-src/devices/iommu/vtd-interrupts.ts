@@ -9,8 +9,8 @@ import { CpuState, EventType, MAX_CPUS } from '../../abi.ts';
 import { cpus } from '../../cpu/cpu.ts';
 import { record } from '../../events.ts';
 import { DFR_RESET, ICR_LOGICAL, ICR_MODE_FIXED, ICR_MODE_LOWEST, ICR_MODE_NMI } from '../../machine/apic.ts';
+import { annex } from '../../machine/annex.ts';
 import { pause, writebackInvalidate } from '../../machine/intrinsics.ts';
-import { PageTable } from '../../machine/registers.ts';
 import {
   VTD_ADDRESS, VTD_CONTINUING, VTD_ECAP_COHERENT, VTD_ENTRIES_INDEX, VTD_ENTRIES_INDEX_SHIFT, VTD_ENTRIES_MASK, VTD_ENTRIES_MASK_SHIFT,
   VTD_ENTRIES_SELECTED, VTD_ENTRY_LOGICAL, VTD_ENTRY_MODE, VTD_ENTRY_MODE_SHIFT, VTD_ENTRY_NO_FAULT, VTD_ENTRY_POSTED, VTD_ENTRY_REFUSED,
@@ -23,7 +23,6 @@ import { VtdUnit, vtdRead, vtdRead64, vtdSubmit, vtdSwitch, vtdWrite, vtdWrite64
 
 /** Of all units together. Kernels use the first entries that are free, and 32 processors take no more than 6,500 interrupts. */
 const ENTRIES: u32 = 32768;
-const pages: FixedArray<PageTable, 128> = zeroed(4096);
 /** At the end of each unit's table, for the other instance's functions. */
 export const OWN_ENTRIES: u32 = 256;
 const ENTRY: u64 = 16n;
@@ -210,7 +209,7 @@ function lengthOf(entries: u32): u64 {
 export function lookAtInterrupts(unit: VtdUnit, index: u32): void {
   unit.osInterruptRegister = vtdRead64(unit, VTD_IRTA);
   unit.osInterrupts = unit.osInterruptRegister;
-  unit.interrupts = addressOf(pages) + u64(index * count) * ENTRY;
+  unit.interrupts = addressOf(annex().interruptEntries) + u64(index * count) * ENTRY;
   fillBytes(unit.interrupts, 0, u64(count) * ENTRY);
 }
 
