@@ -44,7 +44,7 @@ export class Front {
   readonly bitNames: ReadonlySet<string>;
 
   constructor(readonly program: SourceProgram) {
-    this.resolver = new Resolver(program.checker);
+    this.resolver = new Resolver(program);
     const members = program.modules.flatMap((module) => module.statements.filter(ts.isClassDeclaration)).flatMap((one) => [...one.members]);
     this.bitNames = new Set(members.filter(ts.isPropertyDeclaration).filter(isBits).map((member) => member.name.getText()));
   }

@@ -33,10 +33,12 @@ export class SourceProgram {
   /** Imported modules before those that import them. */
   readonly modules: ts.SourceFile[] = [];
   readonly imports = new Map<ts.SourceFile, ts.SourceFile[]>();
+  /** The modules that the specifiers of imports name. */
+  readonly targets = new Map<ts.Expression, ts.SourceFile>();
   /** Modules that import what Node refuses them by. */
   readonly guarded = new Set<ts.SourceFile>();
   private readonly program: ts.Program;
-  private readonly core: ts.SourceFile;
+  readonly core: ts.SourceFile;
   private readonly sources = new Map<ts.SourceFile, Source>();
   private readonly aliases: string[];
 
@@ -95,6 +97,7 @@ export class SourceProgram {
       }
       if (![".", ...this.aliases].some((start) => specifier.text.startsWith(start))) throw refuse.importPath(this.loc(specifier));
       if (!target) continue; // tsc says so
+      this.targets.set(specifier, target);
       imports.push(target);
       const cycleStart = [...path, file].indexOf(target);
       if (cycleStart >= 0) {

@@ -1,72 +1,117 @@
-/** What names stand for: tsc knows. It looks a name up anew each time it is asked, so it is asked as seldom as possible. */
+/**
+ * What names stand for. The dialect's scopes are few, and found here: tsc looks a name up anew each time it is asked, and
+ * takes a tenth of a compilation for it. What they leave open is tsc's: members of values, names that nobody declares.
+ */
 import { ts } from "./typescript.cjs";
+import type { SourceProgram } from "./program.ts";
+
+/** Types and values may have the same name; enumerations and classes are both. */
+type Space = "type" | "value";
+type Names = Readonly<Record<Space, Map<string, ts.Declaration>>>;
 
 export class Resolver {
   private readonly known = new Map<ts.Node, ts.Declaration | undefined>();
-  /** Of each module, what its names mean where nothing inside a statement hides them. */
-  private readonly inModules = new Map<ts.Node, Map<string, ts.Declaration | undefined>>();
-  /** Names that are declared inside a statement of a module. */
-  private readonly inStatements = new Map<ts.Node, Set<string>>();
+  private readonly scopes = new Map<ts.Node, Names>();
 
-  constructor(private readonly checker: ts.TypeChecker) {}
+  constructor(private readonly program: SourceProgram) {}
 
   /** The symbol that a name stands for, through imports. */
   symbolOf(name: ts.Node): ts.Symbol | undefined {
     // In `{ size }` the name is a property to tsc; what it stands for is the variable.
     const isShorthand = ts.isShorthandPropertyAssignment(name.parent) && name.parent.name === name;
-    const symbol = isShorthand ? this.checker.getShorthandAssignmentValueSymbol(name.parent) : this.checker.getSymbolAtLocation(name);
-    return symbol && symbol.flags & ts.SymbolFlags.Alias ? this.checker.getAliasedSymbol(symbol) : symbol;
+    const symbol = isShorthand ? this.program.checker.getShorthandAssignmentValueSymbol(name.parent) : this.program.checker.getSymbolAtLocation(name);
+    return symbol && symbol.flags & ts.SymbolFlags.Alias ? this.program.checker.getAliasedSymbol(symbol) : symbol;
   }
 
-  /** The declaration that a name stands for. */
+  /** The declaration that a name stands for, through imports; that of a module is its file. */
   declarationOf(name: ts.Node): ts.Declaration | undefined {
-    if (!this.known.has(name)) this.known.set(name, ts.isIdentifier(name) && isFree(name) ? this.lookUp(name) : this.ask(name));
+    if (!this.known.has(name)) this.known.set(name, this.find(name) ?? this.symbolOf(name)?.declarations?.[0]);
     return this.known.get(name);
   }
 
-  private ask(name: ts.Node): ts.Declaration | undefined {
-    return this.symbolOf(name)?.declarations?.[0];
+  private find(name: ts.Node): ts.Declaration | undefined {
+    if (!ts.isIdentifier(name)) return undefined;
+    const { parent } = name;
+    if (ts.isPropertyAccessExpression(parent) && parent.name === name) return this.findMember(parent.expression, name.text);
+    const space = spaceOf(name);
+    if (!space) return undefined;
+    for (let scope: ts.Node = parent; scope; scope = scope.parent) {
+      const found = this.namesIn(scope)[space].get(name.text);
+      if (found) return this.throughImport(found, space);
+    }
+    return this.namesIn(this.program.core)[space].get(name.text);
   }
 
-  private lookUp(name: ts.Identifier): ts.Declaration | undefined {
-    let statement: ts.Node = name;
-    while (!ts.isSourceFile(statement.parent)) statement = statement.parent;
-    if (this.declaredIn(statement).has(name.text)) return this.ask(name);
-    const module = this.inModules.get(statement.parent) ?? new Map<string, ts.Declaration | undefined>();
-    this.inModules.set(statement.parent, module);
-    const key = `${spaceOf(name)} ${name.text}`;
-    if (!module.has(key)) module.set(key, this.ask(name));
-    return module.get(key);
+  /** `Enumeration.member`, `module.name`. */
+  private findMember(owner: ts.Expression, name: string): ts.Declaration | undefined {
+    const declaration = this.find(ts.isPropertyAccessExpression(owner) ? owner.name : owner);
+    if (!declaration) return undefined;
+    if (ts.isSourceFile(declaration)) return this.exported(declaration, name, "value");
+    return ts.isEnumDeclaration(declaration) ? this.namesIn(declaration).value.get(name) : undefined;
   }
 
-  private declaredIn(statement: ts.Node): Set<string> {
-    let names = this.inStatements.get(statement);
+  private throughImport(found: ts.Declaration, space: Space): ts.Declaration | undefined {
+    if (ts.isNamespaceImport(found)) return this.program.targets.get(found.parent.parent.moduleSpecifier);
+    if (!ts.isImportSpecifier(found)) return found;
+    const target = this.program.targets.get(found.parent.parent.parent.moduleSpecifier);
+    return target && this.exported(target, (found.propertyName ?? found.name).text, space);
+  }
+
+  /** What a module exports where it declares it. */
+  private exported(module: ts.SourceFile, name: string, space: Space): ts.Declaration | undefined {
+    const found = this.namesIn(module)[space].get(name);
+    return found && ts.getCombinedModifierFlags(found) & ts.ModifierFlags.Export ? found : undefined;
+  }
+
+  private namesIn(scope: ts.Node): Names {
+    let names = this.scopes.get(scope);
     if (!names) {
-      names = new Set();
-      addDeclared(statement, names);
-      this.inStatements.set(statement, names);
+      names = namesOf(declarationsIn(scope));
+      this.scopes.set(scope, names);
     }
     return names;
   }
 }
 
-/** Whether an identifier is looked up in what surrounds it: it is not the name of a declaration, nor what follows a dot. */
-function isFree(name: ts.Identifier): boolean {
+/** Where an identifier is looked up; null if it is not looked up in what surrounds it, or in another way. */
+function spaceOf(name: ts.Identifier): Space | null {
   const { parent } = name;
-  return !("name" in parent && parent.name === name) && !(ts.isQualifiedName(parent) && parent.right === name);
+  const isOther = ("name" in parent && parent.name === name) || ts.isQualifiedName(parent) || ts.isImportSpecifier(parent) || ts.isExportSpecifier(parent);
+  if (isOther) return null;
+  return ts.isTypeReferenceNode(parent) ? "type" : "value";
 }
 
-/** Types, namespaces and values may have the same name. */
-function spaceOf({ parent }: ts.Identifier): string {
-  return ts.isTypeReferenceNode(parent) ? "type" : ts.isQualifiedName(parent) ? "namespace" : "value";
+/** What is declared in a scope itself, not in those inside it. */
+function declarationsIn(scope: ts.Node): readonly ts.Node[] {
+  if (ts.isSourceFile(scope) || ts.isBlock(scope)) return scope.statements.flatMap(declaredBy);
+  if (ts.isCaseBlock(scope)) return scope.clauses.flatMap((clause) => clause.statements.flatMap(declaredBy));
+  if (ts.isForStatement(scope) || ts.isForOfStatement(scope) || ts.isForInStatement(scope)) {
+    return scope.initializer && ts.isVariableDeclarationList(scope.initializer) ? scope.initializer.declarations : [];
+  }
+  if (ts.isFunctionDeclaration(scope) || ts.isMethodDeclaration(scope) || ts.isMethodSignature(scope)) return [...scope.parameters, ...(scope.typeParameters ?? [])];
+  if (ts.isClassDeclaration(scope) || ts.isInterfaceDeclaration(scope) || ts.isTypeAliasDeclaration(scope)) return scope.typeParameters ?? [];
+  return ts.isEnumDeclaration(scope) ? scope.members : [];
 }
 
-/** The names that are declared in a node, at any depth; expressions and types of the dialect declare none. */
-function addDeclared(node: ts.Node, names: Set<string>): void {
-  ts.forEachChild(node, (child) => {
-    if (ts.isExpression(child) || ts.isTypeNode(child)) return;
-    const name = ts.getNameOfDeclaration(child as ts.Declaration);
-    if (name && ts.isIdentifier(name)) names.add(name.text);
-    addDeclared(child, names);
-  });
+function declaredBy(statement: ts.Statement): readonly ts.Node[] {
+  if (ts.isVariableStatement(statement)) return statement.declarationList.declarations;
+  if (!ts.isImportDeclaration(statement)) return [statement];
+  const bindings = statement.importClause?.namedBindings;
+  return bindings ? (ts.isNamespaceImport(bindings) ? [bindings] : bindings.elements) : [];
+}
+
+function namesOf(declarations: readonly ts.Node[]): Names {
+  const names: Names = { type: new Map(), value: new Map() };
+  for (const declaration of declarations as readonly ts.Declaration[]) {
+    const name = ts.getNameOfDeclaration(declaration);
+    if (!name || !ts.isIdentifier(name)) continue;
+    for (const space of spacesOf(declaration)) if (!names[space].has(name.text)) names[space].set(name.text, declaration);
+  }
+  return names;
+}
+
+function spacesOf(declaration: ts.Declaration): readonly Space[] {
+  if (ts.isInterfaceDeclaration(declaration) || ts.isTypeAliasDeclaration(declaration) || ts.isTypeParameterDeclaration(declaration)) return ["type"];
+  if (ts.isVariableDeclaration(declaration) || ts.isParameter(declaration) || ts.isFunctionDeclaration(declaration)) return ["value"];
+  return ["type", "value"];
 }
