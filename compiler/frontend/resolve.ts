@@ -66,12 +66,16 @@ export class Resolver {
   private namesIn(scope: ts.Node): Names {
     let names = this.scopes.get(scope);
     if (!names) {
-      names = namesOf(declarationsIn(scope));
+      const declarations = declarationsIn(scope);
+      if (!declarations) return NONE;
+      names = namesOf(declarations);
       this.scopes.set(scope, names);
     }
     return names;
   }
 }
+
+const NONE: Names = { type: new Map(), value: new Map() };
 
 /** Where an identifier is looked up; null if it is not looked up in what surrounds it, or in another way. */
 function spaceOf(name: ts.Identifier): Space | null {
@@ -81,16 +85,33 @@ function spaceOf(name: ts.Identifier): Space | null {
   return ts.isTypeReferenceNode(parent) ? "type" : "value";
 }
 
-/** What is declared in a scope itself, not in those inside it. */
-function declarationsIn(scope: ts.Node): readonly ts.Node[] {
-  if (ts.isSourceFile(scope) || ts.isBlock(scope)) return scope.statements.flatMap(declaredBy);
-  if (ts.isCaseBlock(scope)) return scope.clauses.flatMap((clause) => clause.statements.flatMap(declaredBy));
-  if (ts.isForStatement(scope) || ts.isForOfStatement(scope) || ts.isForInStatement(scope)) {
-    return scope.initializer && ts.isVariableDeclarationList(scope.initializer) ? scope.initializer.declarations : [];
+/** What is declared in a scope itself, not in those inside it; null for other nodes. */
+function declarationsIn(node: ts.Node): readonly ts.Node[] | null {
+  switch (node.kind) {
+    case ts.SyntaxKind.SourceFile:
+    case ts.SyntaxKind.Block:
+      return (node as ts.Block | ts.SourceFile).statements.flatMap(declaredBy);
+    case ts.SyntaxKind.CaseBlock:
+      return (node as ts.CaseBlock).clauses.flatMap((clause) => clause.statements.flatMap(declaredBy));
+    case ts.SyntaxKind.ForStatement:
+    case ts.SyntaxKind.ForOfStatement:
+    case ts.SyntaxKind.ForInStatement: {
+      const { initializer } = node as ts.ForStatement | ts.ForInOrOfStatement;
+      return initializer && ts.isVariableDeclarationList(initializer) ? initializer.declarations : null;
+    }
+    case ts.SyntaxKind.FunctionDeclaration:
+    case ts.SyntaxKind.MethodDeclaration:
+    case ts.SyntaxKind.MethodSignature: {
+      const { parameters, typeParameters = [] } = node as ts.FunctionDeclaration | ts.MethodDeclaration | ts.MethodSignature;
+      return [...parameters, ...typeParameters];
+    }
+    case ts.SyntaxKind.ClassDeclaration:
+    case ts.SyntaxKind.InterfaceDeclaration:
+    case ts.SyntaxKind.TypeAliasDeclaration:
+      return (node as ts.ClassDeclaration | ts.InterfaceDeclaration | ts.TypeAliasDeclaration).typeParameters ?? null;
+    case ts.SyntaxKind.EnumDeclaration: return (node as ts.EnumDeclaration).members;
+    default: return null;
   }
-  if (ts.isFunctionDeclaration(scope) || ts.isMethodDeclaration(scope) || ts.isMethodSignature(scope)) return [...scope.parameters, ...(scope.typeParameters ?? [])];
-  if (ts.isClassDeclaration(scope) || ts.isInterfaceDeclaration(scope) || ts.isTypeAliasDeclaration(scope)) return scope.typeParameters ?? [];
-  return ts.isEnumDeclaration(scope) ? scope.members : [];
 }
 
 function declaredBy(statement: ts.Statement): readonly ts.Node[] {
