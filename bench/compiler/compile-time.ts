@@ -11,7 +11,7 @@ import { emitC } from "../../compiler/emit-c/program.ts";
 const ROOT = path.join(import.meta.dirname, "../..");
 const ENTRY = path.join(ROOT, "vmm-src/entry/main.ts");
 const CHANGED = path.join(ROOT, "vmm-src/instance/hypercall.ts");
-const TURNS = 5;
+const TURNS = 10;
 const EDITS = 10;
 
 /** Milliseconds, medians; `ratio` is of cold to tsc. */

@@ -37,7 +37,7 @@ function usesValueOf(front: Front, node: ts.Node, names: ReadonlySet<string>, mo
   if (ts.isTypeNode(node) || ts.isImportDeclaration(node)) return false;
   if (ts.isPropertyAccessExpression(node)) return usesValueOf(front, node.expression, names, modules); // a field's name is no use of its module
   if (!ts.isIdentifier(node)) return ts.forEachChild(node, (child) => usesValueOf(front, child, names, modules)) ?? false;
-  if (!names.has(node.text)) return false; // before tsc is asked, which takes a while
+  if (!names.has(node.text)) return false;
   const file = front.declarationOf(node)?.getSourceFile();
   return file !== undefined && file !== node.getSourceFile() && modules.has(file);
 }

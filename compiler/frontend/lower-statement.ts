@@ -106,7 +106,7 @@ function usesIn(front: Front, body: ts.Block): Pick<Scope, "addressed" | "assign
     const target = assignedBy(child);
     const declaration = target && front.declarationOf(target);
     if (declaration) assigned.add(declaration);
-    const takes = ts.isCallExpression(child) && ts.isIdentifier(child.expression) && TAKES_PLACE.has(child.expression.text); // the name first: tsc takes a while
+    const takes = ts.isCallExpression(child) && ts.isIdentifier(child.expression) && TAKES_PLACE.has(child.expression.text);
     if (takes && builtinName(scope, child)) takeAddress(child.arguments[0]);
   };
   const takeAddress = (argument: ts.Expression | undefined): void => {
