@@ -54,9 +54,9 @@ function chosenFirmware(): boolean {
  * x2APIC mode, as on most machines that have one; QEMU's x2APIC can't have the clock that instructions drive.
  */
 function chosenIommu(): Pick<MachineOptions, "args" | "accel"> {
-  const iommu = process.env.IOMMU;
-  if (!iommu) return {};
-  if (iommu !== "intel" && iommu !== "amd") throw new UserError(`IOMMU=${iommu}: give intel or amd`);
+  const iommu = process.env.IOMMU || "none";
+  if (iommu === "none") return {};
+  if (iommu !== "intel" && iommu !== "amd") throw new UserError(`IOMMU=${iommu}: give none, intel or amd`);
   if (process.env.TARGET !== "qemu") throw new UserError(`IOMMU=${iommu}: only TARGET=qemu has one`);
   return iommu === "intel" ? { args: ["-device", "intel-iommu,eim=on"], accel: withoutCounting } : { args: ["-device", "amd-iommu"] };
 }

@@ -229,6 +229,7 @@ export function chosenScenario(target: string, cpus: number): Scenario {
   if (!make) throw new UserError(`SCENARIO=${name}: give ${Object.keys(scenarios).join(", ").replace(/, (\w+)$/, " or $1")}`);
   const scenario = make();
   if (scenario.target && scenario.target !== target) throw new UserError(`SCENARIO=${name}: only TARGET=${scenario.target} can show it, ${target} cannot`);
+  if (process.env.HOTPLUG && !scenario.target) throw new UserError(`HOTPLUG=${process.env.HOTPLUG}: it is for SCENARIO=add and service`);
   if (scenario.device && cpus < 2) throw new UserError(`SCENARIO=${name}: OS 2 has a device of its own, and with it needs a CPU of its own: give CPUS=2 or more`);
   return scenario;
 }
