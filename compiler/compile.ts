@@ -30,7 +30,7 @@ export class Session {
     const { program, errors, base } = lowerProgram(this.input, this.base);
     this.base = base;
     if (errors.length > 0) return { program, errors };
-    const unguarded = this.roots === "entries" ? checkGuards(base!.front) : [];
+    const unguarded = (this.input.guarded ?? this.roots === "entries") ? checkGuards(base!.front) : [];
     if (unguarded.length > 0) return { program, errors: unguarded };
     const graph = callGraph(program);
     const recursion = checkRecursion(graph);

@@ -31,7 +31,7 @@ export function dialect(folders: string[]): Plugin {
       }
       // Not before it is needed: TypeScript takes a while to load.
       const [{ compile }, { reportAll }] = await Promise.all([import("./compile.ts"), import("./report.ts")]);
-      const { program, errors } = compile({ entries: [file] }, "exports");
+      const { program, errors } = compile({ entries: [file], guarded: true }, "exports");
       if (errors.length > 0) throw new Error(`\n${reportAll(errors)}`);
       return { code: moduleText(program, file), map: null };
     },

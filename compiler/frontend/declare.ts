@@ -61,7 +61,6 @@ function declareFunction(front: Front, node: ts.FunctionDeclaration, args: reado
   if (!node.body && !hasModifier(node, ts.SyntaxKind.DeclareKeyword)) throw refuse.externBody(loc);
   const isGeneric = args.length > 0;
   const entry = hasTag(node, "entry");
-  if (isGeneric && (entry || !node.body)) throw refuse.genericEntry(loc, name);
   return {
     name: instanceName(name, args), cName: name, module: front.program.moduleName(node.getSourceFile()), loc, end: endOf(front.loc(node)), doc: docLine(node),
     exported: !isGeneric && hasModifier(node, ts.SyntaxKind.ExportKeyword),

@@ -18,6 +18,7 @@ const REMEDIES: Record<string, Remedy> = {
   US2006: replaceByAdvice,
   US2021: replaceByAdvice,
   US3001: addPadding,
+  US4015: importGuard,
 };
 
 /** Applies what remedies there are, each file from its end, and gives the diagnostics that were fixed. */
@@ -80,5 +81,15 @@ function addPadding(node: Node, { instead }: Diagnostic): boolean {
   for (let i = 2; struct.getProperty(name); i++) name = `reserved${i}`;
   if (Node.isPropertyDeclaration(node)) struct.insertProperty(node.getChildIndex(), { name, type });
   else struct.insertProperty(struct.getProperties().length, { name, type });
+  return true;
+}
+
+/** The import that the diagnostic names: before the others, or at the start where there are none. */
+function importGuard(node: Node, { instead }: Diagnostic): boolean {
+  const guard = /^import ".*"/.exec(instead ?? "")?.[0];
+  if (!guard) return false;
+  const file = node.getSourceFile();
+  const [first] = file.getImportDeclarations();
+  file.insertText(first?.getStart() ?? 0, first ? `${guard};\n` : `${guard};\n\n`);
   return true;
 }

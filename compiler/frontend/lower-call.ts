@@ -83,7 +83,7 @@ function call(scope: Scope, node: ts.CallExpression, func: Func, args: Expr[]): 
 }
 
 function wrongCount(scope: Scope, node: ts.CallExpression, func: Func): Error {
-  return refuse.builtinUse(scope.front.loc(node), `${func.name} takes ${func.params.length} arguments`);
+  return refuse.builtinUse(scope.front.loc(node), `${func.name} takes ${func.params.length} argument${func.params.length === 1 ? "" : "s"}`);
 }
 
 /** The core library's function that a call names, or null. */

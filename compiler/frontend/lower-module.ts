@@ -14,7 +14,7 @@ import { refusedExpression } from "./lower-expression.ts";
 import { queueBody, refusedStatement } from "./lower-statement.ts";
 import { type Input, SourceProgram } from "./program.ts";
 import { isRecordDeclaration, recordOf } from "./records.ts";
-import { complete, structOf, typeOfNode } from "./types.ts";
+import { complete, structOf, typeConstant, typeOfNode } from "./types.ts";
 
 export interface Lowered {
   program: Program;
@@ -84,7 +84,7 @@ function declareType(front: Front, node: ts.InterfaceDeclaration | ts.TypeAliasD
   }
   if (ts.isInterfaceDeclaration(node)) return; // what type arguments have to have; as a type it is refused
   if (node.typeParameters) return;
-  front.work.push(() => { if (!ts.isLiteralTypeNode(node.type)) complete(front, typeOfNode(front, node.type)); });
+  front.work.push(() => { if (typeConstant(front, node.type) === null) complete(front, typeOfNode(front, node.type)); });
 }
 
 function declareEnum(front: Front, program: Program, node: ts.EnumDeclaration): void {
@@ -124,7 +124,10 @@ function declareVariables(front: Front, program: Program, node: ts.VariableState
 function declareFunction(front: Front, node: ts.FunctionDeclaration, isNew: boolean): void {
   const made = [...(front.instances.funcs.get(node)?.values() ?? [])];
   if (isNew) for (const { value, instance } of made) queueBody(front, value, node, instance);
-  if (node.typeParameters) return;
+  if (node.typeParameters) {
+    if (node.name && (hasTag(node, "entry") || !node.body)) throw refuse.genericEntry(front.loc(node.name), node.name.text);
+    return;
+  }
   const global = globalOf(front, node, node);
   if (global.kind !== "func" || !isNew) return;
   if (global.func.name === "onTrap") checkTrapHandler(global.func);

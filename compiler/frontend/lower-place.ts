@@ -2,6 +2,7 @@
 import { ts } from "./typescript.cjs";
 import { refuse } from "../diagnostics.ts";
 import { BOOL, type Expr, INTS, type Place, type Type, isAggregate, typeName } from "../ir.ts";
+import { childrenOf } from "../walk.ts";
 import { coerce, nonNull } from "./coerce.ts";
 import { enumOf } from "./constants.ts";
 import { globalOf } from "./declare.ts";
@@ -77,10 +78,17 @@ export function lowerProperty(scope: Scope, node: ts.PropertyAccessExpression | 
   if (base.type.kind === "slice" && node.name.text === "length") return { kind: "sliceLength", type: INTS.u32, value: base };
   if (base.type.kind === "ref" && base.type.target.kind === "array" && node.name.text === "length") {
     if (isImpure(base)) throw refuse.builtinUse(scope.front.loc(node), "the array's expression has effects", "a const for the array first");
+    forget(base);
     return { kind: "const", type: INTS.u32, value: BigInt(base.type.target.length) };
   }
   const bits = bitsIn(base, node.name.text);
   return bits ? readBits(bits) : valueOf(fieldPlace(scope, node, base));
+}
+
+/** What is folded to a constant has read no variable: C warns of those that nobody reads. */
+function forget(value: Expr): void {
+  childrenOf(value).forEach(forget);
+  if ("place" in value && value.place.kind === "local") value.place.local.reads--;
 }
 
 export function lowerElement(scope: Scope, node: ts.ElementAccessExpression): Expr {

@@ -24,6 +24,8 @@ export interface Input {
   entries: string[];
   /** The tsconfig.json whose `paths` say what an alias such as "#processor/…" stands for; else the nearest one above the first entry. */
   project?: string;
+  /** Whether each module with functions has to be one that Node refuses; where only entries are roots it has. */
+  guarded?: boolean;
   /** Texts that stand in for files, by absolute path. */
   overlay?: Map<string, string>;
 }

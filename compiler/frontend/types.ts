@@ -97,16 +97,21 @@ function reference(front: Front, node: ts.TypeReferenceNode): Type {
   if (ts.isTypeAliasDeclaration(declaration)) {
     const args = argumentsOf(front, declaration, node.typeArguments, node);
     const instance = args.length > 0 ? newInstance(declaration, args, front.instance) : ROOT;
-    if (front.pending.has(declaration)) throw refuse.recursiveStruct(front.loc(declaration.name), declaration.name.text);
-    front.pending.add(declaration);
-    try {
-      return front.within(instance, () => typeOfNode(front, declaration.type));
-    } finally {
-      front.pending.delete(declaration);
-    }
+    return through(front, declaration, () => front.within(instance, () => typeOfNode(front, declaration.type)));
   }
   if (ts.isInterfaceDeclaration(declaration)) throw front.refuse(node, "interfaceType");
   throw refuse.notAType(front.loc(node), name);
+}
+
+/** What an alias stands for, which is not what it is made of. */
+function through<T>(front: Front, alias: ts.TypeAliasDeclaration, look: () => T): T {
+  if (front.pending.has(alias)) throw refuse.recursiveStruct(front.loc(alias.name), alias.name.text);
+  front.pending.add(alias);
+  try {
+    return look();
+  } finally {
+    front.pending.delete(alias);
+  }
 }
 
 function coreType(front: Front, node: ts.TypeReferenceNode, name: string): Type {
@@ -154,7 +159,7 @@ export function typeConstant(front: Front, node: ts.TypeNode): number | null {
       const meaning = front.instance.meaning.get(declaration);
       return meaning?.kind === "number" ? meaning.value : null;
     }
-    if (declaration && ts.isTypeAliasDeclaration(declaration) && !declaration.typeParameters) return typeConstant(front, declaration.type);
+    if (declaration && ts.isTypeAliasDeclaration(declaration) && !declaration.typeParameters) return through(front, declaration, () => typeConstant(front, declaration.type));
     if (declaration && ts.isEnumMember(declaration)) return constantNumber(front, node.typeName);
   }
   return null;

@@ -142,6 +142,16 @@ describe("the command line", () => {
     expect([status, stdout.match(/\bfixed\b/g)?.length]).toEqual([1, 10]);
   }, 60_000);
 
+  test("fixes a module that Node would run: imports what it is refused by", () => {
+    const file = path.join(dir, "main.ts");
+    const source = '/** A module. */\nimport { Two } from "./two.ts";\nexport function f(two: Two): u32 { return two.a; }\n';
+    fs.writeFileSync(file, source);
+    fs.writeFileSync(path.join(dir, "two.ts"), "export class Two extends Struct { a: u32; b: u32; }\n");
+    const guard = `import "${path.relative(dir, path.resolve("compiler/core/dialect.mjs"))}";\n`;
+    expect(spawnSync(process.execPath, [...CLI, "fix", file], { encoding: "utf8" })).toMatchObject({ status: 0, stderr: "" });
+    expect(fs.readFileSync(file, "utf8")).toEqual(source.replace("import", `${guard}import`));
+  }, 60_000);
+
   test("tests a folder of modules", () => {
     const run = (folder: string) => spawnSync(process.execPath, [...CLI, "test", folder], { encoding: "utf8" });
     const good = run("test/compiler/fixtures/driver");

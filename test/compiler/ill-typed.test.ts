@@ -6,7 +6,8 @@ import { WRONG, misjudged } from "./wrong.ts";
 import { compileModules } from "./worlds.ts";
 
 const COUNT = 100;
-const SEED = Number(process.env.FUZZ_SEED ?? Date.now() & 0x7fffffff);
+/** The same each time; others are the fuzzer's. */
+const SEED = Number(process.env.FUZZ_SEED ?? 9000);
 
 describe("wrong programs", () => {
   test(`${COUNT} random ones never bring the compiler down, and are reported where they are wrong (FUZZ_SEED=${SEED})`, () => {

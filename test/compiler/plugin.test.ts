@@ -31,6 +31,10 @@ describe("a dialect module that a test imports", () => {
     await expect(import(stray)).rejects.toThrow(/fixtures\/stray\/wraps\.ts is a module of the dialect.*dialect\(\[.*"test\/compiler\/fixtures\/stray"\]\)/);
   });
 
+  test("has to be one that Node refuses where there is no plugin", async () => {
+    await expect(load("unguarded")).rejects.toThrow(/unguarded\.ts:2:17: error: Node would run this module .* \[US4015\]/);
+  });
+
   test("that does not compile fails the import with what is wrong", async () => {
     await expect(load("wrong")).rejects.toThrow(/wrong\.ts:1:44: error: u8 where u32 is needed \[US2002\]/);
   });

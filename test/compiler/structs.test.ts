@@ -37,6 +37,19 @@ describe("structs and arrays", () => {
     ]);
   });
 
+  test("lengths have names, and are constants wherever the array is", () => {
+    const source = `
+      const COUNT = 3;
+      type Length = typeof COUNT;
+      type Same = Length;
+      class List extends Struct { items: FixedArray<u8, Same>; capacity(): u32 { return this.items.length; } }
+      const table: FixedArray<FixedArray<u16, Length>, 5> = zeroed();
+      const list: List = zeroed();
+      export function length(i: u32): u32 { const row = table[1]; return table[i].length * 10 + row.length; }
+      export function fill(): u32 { table[1][2] = 1; list.items[1] = 2; return u32(table[1][2]) + list.capacity(); }`;
+    expect(expectSameInNodeAndC(source, [["length", 4], ["fill"]])).toEqual(["33", "4"]);
+  });
+
   test("a packed struct has no padding, and its fields may be unaligned", () => {
     const source = `
       class Rsdp extends Packed { revision: u8; address: u32; long: u64; table: FixedArray<u32, 2>; last: u16; }
