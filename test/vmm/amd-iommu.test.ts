@@ -19,16 +19,20 @@ const ON = ENABLE | EVENTS_ON | COMMANDS_ON | 0x8n;
 
 interface Made { vmm: Vmm; unit: AmdUnit }
 
-/** A machine whose kernel drives the unit, if at all; captured, and looked at once. */
-function machine(drive: (made: Made) => void = () => {}): Made {
-  const vmm = new Vmm({ acpi: { more: ["MCFG", "IVRS"] } });
-  const pci = new PciExpress(vmm.machine);
+/** A machine whose kernel drives the unit, if at all; captured, and looked at once. With more buses there is another card on the last one. */
+function machine(drive: (made: Made) => void = () => {}, lastBus = 3): Made {
+  const vmm = new Vmm({ acpi: { more: ["MCFG", "IVRS"], lastBus } });
+  const pci = new PciExpress(vmm.machine, lastBus + 1);
   const made = { vmm, unit: new AmdUnit(vmm.machine) };
   pci.add(0, 0x14501022, 0x060000);
   pci.addPort(PORT, 1);
   pci.add(NIC, 0x10d38086, 0x020000);
   pci.add(DISK, 0x00101b36, 0x010802);
   pci.add(CARD, 0x11e81234, 0x00ff00);
+  if (lastBus !== 3) {
+    pci.addPort(0x28, lastBus);
+    pci.add(lastBus << 8, 0x11e81234, 0x00ff00);
+  }
   drive(made);
   for (const result of [vmm.prepare(), vmm.capture(0), vmm.capture(1)]) expect(result).toBe(OK);
   mapKernel(vmm);
@@ -107,6 +111,12 @@ describe("devices beneath AMD's IOMMU", () => {
     expect(unit.access(DISK, REGION, false)).toBeNull();
     expect(violations(vmm, from)).toEqual([{ instance: 1, address: REGION + 0x1000n, bdf: NIC, write: true }, { instance: 1, address: REGION, bdf: DISK, write: false }]);
     expect([AMD.CONTROL, AMD.TABLE, AMD.COMMANDS, AMD.STATUS].map((offset) => register(vmm, offset) & ~2)).toEqual([0, 0, 0, 0]);
+  });
+
+  test("are confined whatever the number of their bus", () => {
+    const { vmm, unit } = machine(undefined, 255);
+    expect(status(vmm) & DMA).toBe(DMA);
+    expect([OWN, REGION, ANNEX].map((address) => writes(unit, 0xff00, address))).toEqual([OWN, null, null]);
   });
 
   test("are a second instance's, in its memory alone, with a table of interrupts that is not the first's", () => {

@@ -89,12 +89,14 @@ export interface AcpiOptions extends Processors {
   more?: string[];
   /** Where the RSDP is. */
   rsdp?: bigint;
+  /** The last with configuration space in memory. */
+  lastBus?: number;
 }
 
-function makeTable(signature: string): Uint8Array {
+function makeTable(signature: string, lastBus: number): Uint8Array {
   if (signature === "HPET") return table("HPET", 1, [0x8086a201, 4], 0, 0, 0, 0, [0xfed00000, 8], 0, [0, 2], 0);
-  // Another segment's buses first, then those of segment 0, up to bus 3.
-  if (signature === "MCFG") return table("MCFG", 1, [0, 8], [0xc000_0000, 8], [1, 2], 0, 255, [0, 4], [0xb000_0000, 8], [0, 2], 0, 3, [0, 4]);
+  // Another segment's buses first, then those of segment 0.
+  if (signature === "MCFG") return table("MCFG", 1, [0, 8], [0xc000_0000, 8], [1, 2], 0, 255, [0, 4], [0xb000_0000, 8], [0, 2], 0, lastBus, [0, 4]);
   // Intel's: another structure first (RMRR), then a unit of segment 0.
   if (signature === "DMAR") return table("DMAR", 1, 47, 1, [0, 10], [1, 2], [24, 2], [0, 20], [0, 2], [16, 2], 1, 0, [0, 2], [0xfed9_0000, 8]);
   // AMD's: the same unit by two revisions of its block; in the second a range of devices, one with a name, and the IOAPIC.
@@ -107,7 +109,7 @@ function makeTable(signature: string): Uint8Array {
 }
 
 /** Writes tables to memory; returns the RSDP's address. */
-export function writeAcpi(machine: Machine, { revision = 2, extended = false, more = ["HPET"], rsdp = 0xf0010n, ...processors }: AcpiOptions): bigint {
+export function writeAcpi(machine: Machine, { revision = 2, extended = false, more = ["HPET"], rsdp = 0xf0010n, lastBus = 3, ...processors }: AcpiOptions): bigint {
   let next = TABLES;
   const place = (data: Uint8Array): bigint => {
     const at = next;
@@ -119,7 +121,7 @@ export function writeAcpi(machine: Machine, { revision = 2, extended = false, mo
   const facs = place(bytes("FACS", [64, 4], ...Array.from({ length: 56 }, () => 0)));
   const addresses = [place(fadt({ dsdt, facs, extended })), place(madt(processors))];
   for (const signature of more) {
-    addresses.push(place(makeTable(signature)));
+    addresses.push(place(makeTable(signature, lastBus)));
   }
   const rsdt = place(table("RSDT", 1, ...addresses.map((at): [bigint, number] => [at, 4])));
   const xsdt = place(table("XSDT", 1, ...addresses.map((at): [bigint, number] => [at, 8])));

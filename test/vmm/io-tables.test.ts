@@ -10,6 +10,8 @@ import { QIE, SRTP, TE, VTD, VTD_BASE, VtdUnit } from "./vtd.ts";
 const NIC = 0x18, DISK = 0x20;
 /** Memory of the first instance's, and where its kernel has what it tells the unit: page tables from the root on. */
 const OWN = 0x2300_0000n, TABLES = 0x502_0000n, ENTRIES = 0x500_0000n, QUEUE = 0x510_0000n, EVENTS = 0x511_0000n;
+/** Of tables that are many. */
+const MORE = 0x800_0000n;
 const IOVA = 0x1000_0000n, DOMAIN = 5n, LEVELS = 4;
 const table = (number: number): bigint => TABLES + BigInt(number) * 0x1000n;
 const indexOf = (address: bigint, level: number): bigint => (address >> BigInt(12 + 9 * (level - 1))) & 511n;
@@ -332,23 +334,51 @@ describe.each([vtd, amd])("I/O page tables of a captured kernel, beneath $name",
     expect(writes(unit, IOVA, DISK)).toBeNull();
   });
 
-  /** The kernel makes more tables than there is room for, each with a page. */
-  function grow(vmm: Vmm): number {
-    const many = vmm.constant("SHADOWS");
-    for (let i = 0; i < many; i++) {
-      vmm.machine.memory.write(table(16 + i), 8, toPage(OWN + BigInt(i) * 0x1000n));
-      store64(vmm, 0, slot(IOVA, 2) + 8n * BigInt(i + 1), toTable(table(16 + i), 1));
-    }
-    return many;
-  }
+  /** How many tables can have a shadow. */
+  const room = (vmm: Vmm): number => vmm.constant("ANNEX_PAGES") - vmm.call.reservedTables!();
   const at = (i: number): bigint => IOVA + BigInt(i + 1) * 2n * MIB;
+  /** Whether the entry for an address is the first in a table of a GiB that there was none for. */
+  const startsTable = (address: bigint): boolean => indexOf(address, 2) === 0n;
+
+  /** The kernel makes so many more tables, each with a page, and those that they need above them. */
+  function grow(vmm: Vmm, count: number, write = (place: bigint, entry: bigint): void => store64(vmm, 0, place, entry)): void {
+    for (let i = 0; i < count; i++) {
+      const directory = at(i) < GIB ? table(2) : MORE + indexOf(at(i), 3) * 0x1000n;
+      const leaf = MORE + BigInt(16 + i) * 0x1000n;
+      if (startsTable(at(i))) write(table(1) + indexOf(at(i), 3) * 8n, toTable(directory, 2));
+      vmm.machine.memory.write(leaf, 8, toPage(OWN + BigInt(i) * 0x1000n));
+      write(directory + indexOf(at(i), 2) * 8n, toTable(leaf, 1));
+    }
+  }
+
+  /** How many of them there is room for, beside the tables of a machine. */
+  function fitting(many: number): number {
+    for (let i = 0, used = LEVELS; ; i++, used++) {
+      if (startsTable(at(i))) used++;
+      if (used === many) return i;
+    }
+  }
+
+  test("may lie anywhere, each in other 2 MiB of memory", () => {
+    const { vmm, unit } = machine();
+    const leaf = (i: number): bigint => MORE + BigInt(i) * 2n * MIB;
+    for (let i = 0; i < 200; i++) {
+      vmm.machine.memory.write(leaf(i), 8, toPage(OWN + BigInt(i) * 0x1000n));
+      store64(vmm, 0, slot(at(i), 2), toTable(leaf(i), 1));
+    }
+    for (const i of [0, 100, 199]) expect([writes(unit, at(i)), mayWrite(vmm, leaf(i))]).toEqual([OWN + BigInt(i) * 0x1000n, false]);
+    expect(status(vmm) & 8).toBe(8);
+  });
 
   test("that are too many are kept from devices beside another instance, and the kernel's others are not", () => {
     const { vmm, unit } = machine();
     expect(boot(vmm)).toBe(OK);
     const from = next(vmm);
-    const many = grow(vmm);
-    expect([writes(unit, IOVA), writes(unit, at(0)), writes(unit, at(many - 5)), writes(unit, at(many - 4))]).toEqual([OWN, OWN, OWN + BigInt(many - 5) * 0x1000n, null]);
+    const many = room(vmm);
+    expect(many).toBeGreaterThan(480);
+    grow(vmm, many);
+    const last = fitting(many) - 1;
+    expect([writes(unit, IOVA), writes(unit, at(0)), writes(unit, at(last)), writes(unit, at(last + 1))]).toEqual([OWN, OWN, OWN + BigInt(last) * 0x1000n, null]);
     expect(vmm.events(from).filter(({ type }) => type === "IO_TABLES").map(({ instance, a }) => [instance, a])).toEqual([[1, BigInt(many)]]);
     // With what the kernel unmaps there is room.
     for (let i = 0; i < 40; i++) store64(vmm, 0, slot(IOVA, 2) + 8n * BigInt(i + 1), 0n);
@@ -359,18 +389,18 @@ describe.each([vtd, amd])("I/O page tables of a captured kernel, beneath $name",
   test("that are too many are all the unit's where no other instance is, and status says so", () => {
     const { vmm, unit } = machine();
     const from = next(vmm);
-    const many = grow(vmm);
+    const many = room(vmm);
+    grow(vmm, many);
     expect([IOVA, at(0), at(many - 1)].map((one) => writes(unit, one))).toEqual([OWN, OWN, OWN + BigInt(many - 1) * 0x1000n]);
-    expect([kind.root(vmm, unit, NIC), mayWrite(vmm, TABLES), mayWrite(vmm, table(20)), status(vmm) & 8]).toEqual([TABLES, true, true, 0]);
+    expect([kind.root(vmm, unit, NIC), mayWrite(vmm, TABLES), mayWrite(vmm, MORE + 0x14000n), status(vmm) & 8]).toEqual([TABLES, true, true, 0]);
     expect(vmm.events(from).filter(({ type }) => type === "IO_TABLES").map(({ instance, b }) => [instance, b])).toEqual([[1, 0n], [1, 1n]]);
   });
 
   test("that are too many from the start are the unit's, as status says and an event; all else is confined", () => {
-    const { vmm, unit } = machine(({ machine: { memory } }) => {
-      for (let i = 0; i < 50; i++) memory.write(slot(IOVA, 2) + 8n * BigInt(i + 1), 8, toTable(table(16 + i), 1));
-    });
+    const { vmm, unit } = machine((vmm) => grow(vmm, 512, (place, entry) => vmm.machine.memory.write(place, 8, entry)));
+    expect(room(vmm) / 2).toBeLessThanOrEqual(512);
     expect(status(vmm) & 8).toBe(0);
-    expect([kind.root(vmm, unit, NIC), mayWrite(vmm, TABLES), mayWrite(vmm, table(20)), writes(unit, IOVA)]).toEqual([TABLES, true, true, OWN]);
+    expect([kind.root(vmm, unit, NIC), mayWrite(vmm, TABLES), mayWrite(vmm, MORE + 0x14000n), writes(unit, IOVA)]).toEqual([TABLES, true, true, OWN]);
     expect(vmm.events(0n).filter(({ type }) => type === "IO_TABLES").map(({ instance, b }) => [instance, b])).toEqual([[1, 1n]]);
     kind.attach(vmm, DISK, 0n);
     expect([writes(unit, OWN, DISK), writes(unit, REGION, DISK)]).toEqual([null, null]);

@@ -287,6 +287,15 @@ describe("a kernel that drives the IOMMU", () => {
     expect([pci.functions.get(CARD)!.getUint16(0x146, true), unit.accessByAts(CARD, BASE + 2n * MIB, true)]).toEqual([3, null]);
   });
 
+  test("may have a context table for every bus", () => {
+    const { vmm, unit } = machine((made) => {
+      translates(made);
+      for (let bus = 2n; bus < 256n; bus++) made.vmm.machine.memory.write(ROOT + bus * 16n, 8, (CONTEXTS + 0x1000n) | 1n);
+    });
+    expect(status(vmm) & DMA).toBe(DMA);
+    expect([OWN, REGION, ANNEX].map((address) => writes(unit, 0xff00, address))).toEqual([OWN, null, null]);
+  });
+
   test("may turn the unit off and on, which changes what stands behind it", () => {
     const { vmm, unit } = machine(translates);
     setRegister(vmm, VTD.GCMD, QIE | IRE);

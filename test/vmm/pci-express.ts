@@ -2,7 +2,6 @@
 import type { Machine } from "./machine.ts";
 
 export const ECAM = 0xb000_0000n;
-const BUSES = 4;
 /** Where a root port has its PCI Express capability, and the registers in it. */
 const EXPRESS = 0x54;
 export const LINK_STATUS = EXPRESS + 0x12, SLOT_CONTROL = EXPRESS + 0x18, SLOT_STATUS = EXPRESS + 0x1a;
@@ -16,10 +15,10 @@ export class PciExpress {
   /** Functions in slots that have no power, by bus. */
   private readonly dark = new Map<number, [number, DataView][]>();
 
-  constructor(machine: Machine) {
+  constructor(machine: Machine, buses = 4) {
     machine.memory.mapDevice({
       start: ECAM,
-      size: BigInt(BUSES) << 20n,
+      size: BigInt(buses) << 20n,
       read: (address, size) => BigInt(this.read(Number(address - ECAM) >> 12, Number(address & 0xfffn), size)),
       write: (address, size, value) => this.write(Number(address - ECAM) >> 12, Number(address & 0xfffn), size, Number(value)),
     });

@@ -22,9 +22,9 @@ const ADDRESS_BITS: u64 = 48n;
  * Maps by number: 1 and 2 are the instances' for processors, MAX_INSTANCES more are for their devices. Each has a pool
  * of tables; the first instance's is larger, for the single pages that are write-protected in it.
  */
-const POOL_FIRST: FixedArray<u32, 4> = [0, 128, 224, 320];
-const POOL_TABLES: FixedArray<u32, 4> = [128, 96, 96, 96];
-const tables: FixedArray<PageTable, 416> = zeroed(4096);
+const POOL_FIRST: FixedArray<u32, 4> = [0, 320, 416, 512];
+const POOL_TABLES: FixedArray<u32, 4> = [320, 96, 96, 96];
+const tables: FixedArray<PageTable, 608> = zeroed(4096);
 /** Tables of each pool that have been used so far; the first is the root. */
 const used: FixedArray<u32, 4> = zeroed();
 /** Of those, the ones that are free again: a list through their first entries, and its length. */

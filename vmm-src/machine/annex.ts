@@ -2,24 +2,18 @@
  * The annex: memory beside the region, since that is the largest piece that Linux's
  * page allocator hands out. The loader brings it zeroed, as large as the image's
  * header says (boot/header.asm); like the region it is the VMM's alone, mapped at
- * its own address, not executable. In it are pools of pages that hardware reads.
+ * its own address, not executable (docs/decisions/0019-annex.md).
  */
 import "../../compiler/core/dialect.mjs";
 import { PageTable } from './registers.ts';
 import { bootInfo } from './region.ts';
 
-/** How many I/O page tables can have a shadow. */
-export const SHADOWS = 88;
-export const UNIT_TABLES = 64;
+export const ANNEX_PAGES = 1024;
 
-/** What lies in it; all of whole pages. Its size goes into the image's header. @asm */
+/** Its size goes into the image's header. @asm */
 export class Annex extends Struct {
-  /** devices/iommu/shadow.ts */
-  shadows: FixedArray<PageTable, typeof SHADOWS>;
-  /** devices/iommu/tables.ts */
-  unitTables: FixedArray<PageTable, typeof UNIT_TABLES>;
-  /** devices/iommu/vtd-interrupts.ts */
-  interruptEntries: FixedArray<PageTable, 128>;
+  /** The IOMMUs' own tables from the start on (devices/iommu/tables.ts), shadows of I/O page tables to the end (shadow.ts). */
+  pages: FixedArray<PageTable, typeof ANNEX_PAGES>;
 }
 export const ANNEX_SIZE: u64 = u64(sizeOf<Annex>());
 

@@ -16,7 +16,7 @@ import { functionAt, functionTotal, holdsMemory, isHeld } from '../../partition.
 import { clearAmdEntry, clearOwnInterrupts, forgetEntries, hasWideEntries, ownInterrupts, setAmdEntry } from './amd-interrupts.ts';
 import { AmdUnit, amdForgetInDevice, amdInvalidate, amdRead, keepAmdForm, lookAtAmd, returnAmd, takeAmd, turnOffAmd } from './amd-unit.ts';
 import { dropShadows, forgetTables, resetShadows, reuseShadows, settleForShadows, shadowTables } from './shadow.ts';
-import { requesterOwner, tablesFree, takeTables } from './tables.ts';
+import { requesterOwner, reserveTables, takeTables } from './tables.ts';
 import { keptFrom } from './walk.ts';
 
 const MAX_UNITS: u32 = 16;
@@ -29,6 +29,8 @@ let requesters: u32 = 0;
 let ioapicRequester: u32 = 0;
 
 const PAGES_PER_BUS: u32 = 2;
+/** Of each unit: commands, events. */
+const RINGS: u32 = 2;
 const BUS_FUNCTIONS: u32 = 256;
 const FIRST_DOMAIN: u64 = 0xffffn;
 const ALL_REQUESTERS: u32 = 0xffff;
@@ -233,7 +235,7 @@ export function engageAmd(holder: u32): boolean {
     if (!isUsable(units[i])) return false;
   }
   const pages: u32 = PAGES_PER_BUS * busesUsed();
-  if (pages + 2 * unitCount > tablesFree()) return false;
+  reserveTables(pages + RINGS * unitCount);
   resetShadows(IoFormat.AMD, holder, true);
   table = takeTables(pages);
   clearOwnInterrupts();

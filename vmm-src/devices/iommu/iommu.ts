@@ -17,7 +17,6 @@ import {
 import { keepAmdForm } from './amd-unit.ts';
 import { amdAtAddress, collectAmd, readAmd, writeAmd } from './amd-registers.ts';
 import { hasRoom, isComplete, isOpen, isShadowed, loseTable, mayReuseShadows, openShadows, readTables, resetShadows, writeShadows } from './shadow.ts';
-import { resetTables } from './tables.ts';
 import { OWN_ENTRIES, clearOwnEntry, ownIndex, setOwnEntry } from './vtd-interrupts.ts';
 import {
   addVtd, allVtdRemap, disengageVtd, engageVtd, forgetVtdOwner, invalidateVtd, keepVtdRemapping, resetVtd, turnOffVtd, updateVtd, updateVtdInterrupts,
@@ -91,7 +90,6 @@ export function isConfined(): boolean {
 /** Confines devices, if that can be done and is not done yet; the processors of `holder`, which holds the platform, are held. */
 export function engageIommu(holder: u32): void {
   if (format === IoFormat.NONE || refused || engaged) return;
-  resetTables();
   engaged = format === IoFormat.AMD ? engageAmd(holder) : engageVtd(holder);
   refused = !engaged;
 }

@@ -10,6 +10,9 @@
  * the entries that point at it. Levels descend, so that there are no circles. One
  * that nobody points at any more is DEAD until the units have forgotten it: they
  * would take what is put there next for what was there before.
+ *
+ * Each is in the list of its state, so that no store of the kernel's has to look at
+ * all of them, however many there are.
  */
 import { EventType } from '../../abi.ts';
 import { IoEntry, IoEntryKind, IoFormat, ioPageBits, ioShift, ioTableBits, readIoEntry, withPermissions } from '../../cpu/io-page-format.ts';
@@ -17,10 +20,11 @@ import { flushOthers } from '../../cpu/kick.ts';
 import { allowWrites, ioEntry, isBeyondIdentity, joinPages, mapIdentical, mapTablesFree, permissionsAt } from '../../cpu/memory-map.ts';
 import { MAP_ALL } from '../../cpu/permissions.ts';
 import { record } from '../../events.ts';
-import { SHADOWS, annex } from '../../machine/annex.ts';
+import { ANNEX_PAGES, annex } from '../../machine/annex.ts';
 import { writeBackLine } from '../../machine/intrinsics.ts';
 import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, SIZE_1G } from '../../machine/registers.ts';
 import { holdsMemory } from '../../partition.ts';
+import { reservedTables } from './tables.ts';
 import { NOWHERE } from './walk.ts';
 
 /**
@@ -36,14 +40,22 @@ class Shadow extends Struct {
   state: State;
   /** Entries and roots that point here. */
   references: u32;
-  /** Of the list that it is in, by its table's number: the next one, from 1; 0 at the end. */
+  /** The next one whose table has the same chain. */
+  chained: u32;
+  /** Its neighbours in the list of its state. */
   next: u32;
+  previous: u32;
 }
 
-const shadows: FixedArray<Shadow, typeof SHADOWS> = zeroed();
-const LISTS: u32 = 64;
-const lists: FixedArray<u32, 64> = zeroed();
+/** By the number of their page in the annex. Its first pages are the units' (tables.ts): number 0 is none. */
+const shadows: FixedArray<Shadow, typeof ANNEX_PAGES> = zeroed();
+let first: u32 = ANNEX_PAGES;
+/** The first of each state, and how many there are. */
+const firsts: FixedArray<u32, 7> = zeroed();
 const counts: FixedArray<u32, 7> = zeroed();
+/** The first of each chain, by the table's address. */
+const CHAINS: u32 = 256;
+const chains: FixedArray<u32, 256> = zeroed();
 
 const MAX_LEVELS: u32 = 6;
 const ENTRIES: u32 = 512;
@@ -66,7 +78,7 @@ let open: boolean = false;
 let pending: u64 = NOWHERE;
 let pendingValue: u64 = 0n;
 
-/** No table has a shadow: from here on those of `instance` get them, for units of a kind. */
+/** No table has a shadow: from here on those of `instance` get them, for units of a kind, whose own tables have room. */
 export function resetShadows(kind: IoFormat, instance: u32, isCoherent: boolean): void {
   format = kind;
   owner = instance;
@@ -74,49 +86,81 @@ export function resetShadows(kind: IoFormat, instance: u32, isCoherent: boolean)
   incomplete = false;
   told = false;
   open = false;
-  for (let i: u32 = 0; i < SHADOWS; i++) shadows[i].state = State.FREE;
-  for (let i: u32 = 0; i < LISTS; i++) lists[i] = 0;
-  for (let i: u32 = 0; i < counts.length; i++) counts[i] = 0;
-  counts[State.FREE] = SHADOWS;
+  fillBytes(addressOf(shadows), 0, u64(sizeOf<Shadow>()) * u64(ANNEX_PAGES));
+  for (let i: u32 = 0; i < CHAINS; i++) chains[i] = 0;
+  for (let i: u32 = 0; i < counts.length; i++) {
+    firsts[i] = 0;
+    counts[i] = 0;
+  }
+  first = kind === IoFormat.NONE ? ANNEX_PAGES : reservedTables();
+  for (let number: u32 = ANNEX_PAGES; number > first; number--) enlist(number - 1, State.FREE);
 }
 
-function setState(shadow: Shadow, state: State): void {
-  counts[shadow.state]--;
-  counts[state]++;
+/** Into the list of a state. */
+function enlist(number: u32, state: State): void {
+  const shadow = shadows[number];
+  const next = firsts[state];
   shadow.state = state;
+  shadow.next = next;
+  shadow.previous = 0;
+  if (next !== 0) shadows[next].previous = number;
+  firsts[state] = number;
+  counts[state]++;
 }
 
-function addressOfShadow(index: u32): HostPhysical {
-  return addressOf(annex().shadows) + u64(index) * PAGE_SIZE;
+/** From the list of its state into that of another. */
+function setState(number: u32, state: State): void {
+  const shadow = shadows[number];
+  const next = shadow.next;
+  const previous = shadow.previous;
+  if (next !== 0) shadows[next].previous = previous;
+  if (previous !== 0) shadows[previous].next = next;
+  else firsts[shadow.state] = next;
+  counts[shadow.state]--;
+  enlist(number, state);
 }
 
-/** Number of the shadow at an address, or SHADOWS. */
+/** All of one state get another. */
+function setStates(from: State, to: State): void {
+  while (firsts[from] !== 0) setState(firsts[from], to);
+}
+
+/** How many tables there is room for. */
+function total(): u32 {
+  return ANNEX_PAGES - first;
+}
+
+function addressOfShadow(number: u32): HostPhysical {
+  return addressOf(annex().pages) + u64(number) * PAGE_SIZE;
+}
+
+/** Number of the shadow at an address; 0 if there is none. */
 function shadowAt(address: HostPhysical): u32 {
-  const first: u64 = addressOf(annex().shadows);
-  return address >= first && address - first < u64(SHADOWS) * PAGE_SIZE ? wrapU32((address - first) / PAGE_SIZE) : SHADOWS;
+  const isShadow = address >= addressOfShadow(first) && address < addressOfShadow(ANNEX_PAGES);
+  return isShadow ? wrapU32((address - addressOf(annex().pages)) / PAGE_SIZE) : 0;
 }
 
-function listOf(table: HostPhysical): u32 {
-  return wrapU32(table >> 12n) % LISTS;
+function chainOf(table: HostPhysical): u32 {
+  return wrapU32(table >> 12n) % CHAINS;
 }
 
-/** Number of a table's next shadow in its list: the first one for `after` 0, else behind the one with number after - 1. SHADOWS at the end. */
+/** Number of a table's next shadow: the first one for `after` 0, else behind that number. 0 at the end. */
 function nextOf(table: HostPhysical, after: u32): u32 {
-  let at: u32 = after === 0 ? lists[listOf(table)] : shadows[after - 1].next;
-  while (at !== 0 && shadows[at - 1].table !== table) at = shadows[at - 1].next;
-  return at === 0 ? SHADOWS : at - 1;
+  let at: u32 = after === 0 ? chains[chainOf(table)] : shadows[after].chained;
+  while (at !== 0 && shadows[at].table !== table) at = shadows[at].chained;
+  return at;
 }
 
-function removeFromList(index: u32): void {
-  const list = listOf(shadows[index].table);
-  const next = shadows[index].next;
-  if (lists[list] === index + 1) {
-    lists[list] = next;
+function unchain(number: u32): void {
+  const chain = chainOf(shadows[number].table);
+  const rest = shadows[number].chained;
+  if (chains[chain] === number) {
+    chains[chain] = rest;
     return;
   }
-  let at: u32 = lists[list];
-  while (at !== 0 && shadows[at - 1].next !== index + 1) at = shadows[at - 1].next;
-  if (at !== 0) shadows[at - 1].next = next;
+  let at: u32 = chains[chain];
+  while (at !== 0 && shadows[at].chained !== number) at = shadows[at].chained;
+  if (at !== 0) shadows[at].chained = rest;
 }
 
 function writeBack(from: HostPhysical, size: u64): void {
@@ -129,15 +173,16 @@ function tellOfNoRoom(): void {
   incomplete = true;
   if (told) return;
   told = true;
-  record(EventType.IO_TABLES, owner, 0, u64(SHADOWS), 0n);
+  record(EventType.IO_TABLES, owner, 0, u64(total()), 0n);
 }
 
 /** The kernel's tables are too many: units may have its own from here on, as if there were no shadows, and an event says so. */
 export function openShadows(): void {
   const instance = owner;
+  const room = total();
   dropShadows();
   open = true;
-  record(EventType.IO_TABLES, instance, 0, u64(SHADOWS), 1n);
+  record(EventType.IO_TABLES, instance, 0, u64(room), 1n);
 }
 
 /** Whether there has been room for all tables since they were complete. */
@@ -147,7 +192,7 @@ export function hasRoom(): boolean {
 
 /** Whether the kernel's tables, all of which have been read for the first time, leave room for as many more. Where they don't, openShadows. */
 export function settleForShadows(): boolean {
-  if (!incomplete && counts[State.FREE] >= SHADOWS / 2) return true;
+  if (!incomplete && counts[State.FREE] >= total() / 2) return true;
   openShadows();
   return false;
 }
@@ -162,43 +207,43 @@ export function isComplete(): boolean {
   return !incomplete;
 }
 
-/** Number of a new shadow, empty; SHADOWS if there is no room. */
+/** Number of a new shadow, empty; 0 if there is no room. */
 function newShadow(table: HostPhysical, level: u32): u32 {
-  for (let i: u32 = 0; counts[State.FREE] !== 0 && i < SHADOWS; i++) {
-    const shadow = shadows[i];
-    if (shadow.state !== State.FREE) continue;
-    shadow.table = table;
-    shadow.level = level;
-    shadow.references = 0;
-    shadow.next = lists[listOf(table)];
-    lists[listOf(table)] = i + 1;
-    setState(shadow, State.FRESH);
-    fillBytes(addressOfShadow(i), 0, PAGE_SIZE);
-    writeBack(addressOfShadow(i), PAGE_SIZE);
-    return i;
+  const number = firsts[State.FREE];
+  if (number === 0) {
+    tellOfNoRoom();
+    return 0;
   }
-  tellOfNoRoom();
-  return SHADOWS;
+  const shadow = shadows[number];
+  shadow.table = table;
+  shadow.level = level;
+  shadow.references = 0;
+  shadow.chained = chains[chainOf(table)];
+  chains[chainOf(table)] = number;
+  setState(number, State.FRESH);
+  fillBytes(addressOfShadow(number), 0, PAGE_SIZE);
+  writeBack(addressOfShadow(number), PAGE_SIZE);
+  return number;
 }
 
 /** The shadow of a table at a level, which one more points at; 0 if there is no room, or the table is not the kernel's. */
 function refer(table: HostPhysical, level: u32): HostPhysical {
   if (!holdsMemory(owner, table, PAGE_SIZE)) return 0n;
-  let index = nextOf(table, 0);
-  while (index !== SHADOWS && shadows[index].level !== level) index = nextOf(table, index + 1);
-  if (index === SHADOWS) index = newShadow(table, level);
-  if (index === SHADOWS) return 0n;
-  shadows[index].references++;
-  return addressOfShadow(index);
+  let number = nextOf(table, 0);
+  while (number !== 0 && shadows[number].level !== level) number = nextOf(table, number);
+  if (number === 0) number = newShadow(table, level);
+  if (number === 0) return 0n;
+  shadows[number].references++;
+  return addressOfShadow(number);
 }
 
 /** One less points at a shadow; nothing if there is none at the address. */
 function forget(address: HostPhysical): void {
-  const index = format === IoFormat.NONE ? SHADOWS : shadowAt(address);
-  if (index === SHADOWS) return;
-  const shadow = shadows[index];
+  const number = format === IoFormat.NONE ? 0 : shadowAt(address);
+  if (number === 0) return;
+  const shadow = shadows[number];
   shadow.references--;
-  if (shadow.references === 0) setState(shadow, State.DYING);
+  if (shadow.references === 0) setState(number, State.DYING);
 }
 
 /** The entry that lets devices through to a page as far as the instance reaches it. */
@@ -211,29 +256,29 @@ function confinedPage(address: HostPhysical, level: u32, permissions: u64): u64 
 }
 
 /** Makes an entry of a shadow what the kernel's entry allows it to be. */
-function setEntry(index: u32, at: u32, value: u64): void {
+function setEntry(number: u32, at: u32, value: u64): void {
   const entry: IoEntry = zeroed();
-  readIoEntry(format, shadows[index].level, at, value, entry);
+  readIoEntry(format, shadows[number].level, at, value, entry);
   let right: u64 = 0n;
-  if (entry.kind === IoEntryKind.PAGE) right = confinedPage(entry.address, shadows[index].level, entry.permissions);
+  if (entry.kind === IoEntryKind.PAGE) right = confinedPage(entry.address, shadows[number].level, entry.permissions);
   else if (entry.kind === IoEntryKind.TABLE) {
     const table = refer(entry.address, entry.level);
     if (table !== 0n) right = withPermissions(format, table | ioTableBits(format, u64(entry.level)), entry.permissions);
     if (right === 0n) forget(table);
   }
-  const page = annex().shadows[index];
+  const page = annex().pages[number];
   const before = page[at];
   if (before !== right) {
     page[at] = right;
-    writeBack(addressOfShadow(index) + u64(at) * 8n, 8n);
+    writeBack(addressOfShadow(number) + u64(at) * 8n, 8n);
   }
   forget(before & PTE_ADDRESS);
 }
 
-function setEmpty(index: u32): void {
-  const page = annex().shadows[index];
+function setEmpty(number: u32): void {
+  const page = annex().pages[number];
   for (let i: u32 = 0; i < ENTRIES; i++) {
-    if (page[i] !== 0n) setEntry(index, i, 0n);
+    if (page[i] !== 0n) setEntry(number, i, 0n);
   }
 }
 
@@ -260,47 +305,47 @@ function unprotect(table: HostPhysical): void {
 
 /** Shadows that nobody points at end, and with them those that only they point at. */
 function bury(): void {
-  while (counts[State.DYING] !== 0) {
-    for (let i: u32 = 0; i < SHADOWS; i++) {
-      const shadow = shadows[i];
-      if (shadow.state !== State.DYING) continue;
-      if (shadow.references !== 0) {
-        setState(shadow, State.FRESH);
-        continue;
-      }
-      const page = annex().shadows[i];
-      for (let at: u32 = 0; at < ENTRIES; at++) forget(page[at] & PTE_ADDRESS);
-      removeFromList(i);
-      setState(shadow, State.DEAD);
-      if (nextOf(shadow.table, 0) === SHADOWS) unprotect(shadow.table);
+  while (firsts[State.DYING] !== 0) {
+    const number = firsts[State.DYING];
+    const shadow = shadows[number];
+    if (shadow.references !== 0) {
+      setState(number, State.FRESH);
+      continue;
     }
+    const page = annex().pages[number];
+    for (let at: u32 = 0; at < ENTRIES; at++) {
+      if (page[at] !== 0n) forget(page[at] & PTE_ADDRESS);
+    }
+    unchain(number);
+    setState(number, State.DEAD);
+    if (nextOf(shadow.table, 0) === 0) unprotect(shadow.table);
   }
 }
 
 /** Reads a table once no processor can write it without an exit. */
-function readTable(index: u32): void {
-  const table = shadows[index].table;
-  setState(shadows[index], State.LIVE);
+function readTable(number: u32): void {
+  const table = shadows[number].table;
+  const page = annex().pages[number];
+  setState(number, State.LIVE);
   for (let i: u32 = 0; i < ENTRIES; i++) {
     const place: HostPhysical = table + u64(i) * 8n;
-    setEntry(index, i, place === pending ? pendingValue : load64(place));
+    const value: u64 = place === pending ? pendingValue : load64(place);
+    if (value !== 0n || page[i] !== 0n) setEntry(number, i, value);
   }
 }
 
 /** All shadows follow their tables when this returns, those that are found on the way included. */
 function settle(): void {
   bury();
-  while (counts[State.FRESH] !== 0) {
-    for (let i: u32 = 0; i < SHADOWS; i++) {
-      if (shadows[i].state !== State.FRESH) continue;
-      const isProtected = protect(shadows[i].table);
-      setState(shadows[i], isProtected ? State.READING : State.LOST);
-      if (!isProtected) setEmpty(i);
+  while (firsts[State.FRESH] !== 0) {
+    while (firsts[State.FRESH] !== 0) {
+      const number = firsts[State.FRESH];
+      const isProtected = protect(shadows[number].table);
+      setState(number, isProtected ? State.READING : State.LOST);
+      if (!isProtected) setEmpty(number);
     }
     flushOthers(owner);
-    for (let i: u32 = 0; i < SHADOWS; i++) {
-      if (shadows[i].state === State.READING) readTable(i);
-    }
+    while (firsts[State.READING] !== 0) readTable(firsts[State.READING]);
     bury();
   }
 }
@@ -322,7 +367,7 @@ export function forgetTables(root: HostPhysical): void {
 
 /** Whether an instance's page is a table that has a shadow. */
 export function isShadowed(instance: u32, page: HostPhysical): boolean {
-  return format !== IoFormat.NONE && instance === owner && nextOf(page, 0) !== SHADOWS;
+  return format !== IoFormat.NONE && instance === owner && nextOf(page, 0) !== 0;
 }
 
 /** The kernel is about to write an 8-byte entry of one of its tables: the shadows have it when this returns. */
@@ -330,16 +375,16 @@ export function writeShadows(place: HostPhysical, value: u64): void {
   const table: u64 = place & PTE_ADDRESS;
   pending = place;
   pendingValue = value;
-  for (let i = nextOf(table, 0); i !== SHADOWS; i = nextOf(table, i + 1)) setEntry(i, wrapU32(place >> 3n) & (ENTRIES - 1), value);
+  for (let number = nextOf(table, 0); number !== 0; number = nextOf(table, number)) setEntry(number, wrapU32(place >> 3n) & (ENTRIES - 1), value);
   settle();
   pending = NOWHERE;
 }
 
 /** A table is written in a way that is not understood: it maps nothing until all are read again, and may be written. */
 export function loseTable(table: HostPhysical): void {
-  for (let i = nextOf(table, 0); i !== SHADOWS; i = nextOf(table, i + 1)) {
-    setEmpty(i);
-    if (shadows[i].state !== State.DYING) setState(shadows[i], State.LOST);
+  for (let number = nextOf(table, 0); number !== 0; number = nextOf(table, number)) {
+    setEmpty(number);
+    if (shadows[number].state !== State.DYING) setState(number, State.LOST);
   }
   unprotect(table);
   incomplete = true;
@@ -349,29 +394,26 @@ export function loseTable(table: HostPhysical): void {
 /** Reads all tables again: what their instance reaches has changed, or they have. */
 export function readTables(): void {
   incomplete = false;
-  for (let i: u32 = 0; i < SHADOWS; i++) {
-    if (shadows[i].state === State.LIVE || shadows[i].state === State.LOST) setState(shadows[i], State.FRESH);
-  }
+  setStates(State.LIVE, State.FRESH);
+  setStates(State.LOST, State.FRESH);
   settle();
   if (!incomplete) told = false;
 }
 
 /** Whether shadows wait for reuseShadows, and few others are left. */
 export function mayReuseShadows(): boolean {
-  return counts[State.DEAD] !== 0 && counts[State.FREE] < SHADOWS / 4;
+  return counts[State.DEAD] !== 0 && counts[State.FREE] < total() / 4;
 }
 
 /** The units have forgotten all that they had looked up. */
 export function reuseShadows(): void {
-  for (let i: u32 = 0; i < SHADOWS; i++) {
-    if (shadows[i].state === State.DEAD) setState(shadows[i], State.FREE);
-  }
+  setStates(State.DEAD, State.FREE);
 }
 
 /** The kernel's tables are its own again; the units have them, and no shadow. */
 export function dropShadows(): void {
-  for (let i: u32 = 0; i < SHADOWS; i++) {
-    if (shadows[i].state !== State.FREE && shadows[i].state !== State.DEAD) unprotect(shadows[i].table);
+  for (let number: u32 = 0; number < ANNEX_PAGES; number++) {
+    if (shadows[number].state !== State.FREE && shadows[number].state !== State.DEAD) unprotect(shadows[number].table);
   }
   resetShadows(IoFormat.NONE, 0, true);
 }

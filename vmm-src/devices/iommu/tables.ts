@@ -2,25 +2,29 @@
  * What the IOMMU drivers share: pages for the tables and queues that the units
  * read, and the answer to whose a device's accesses are.
  */
-import { UNIT_TABLES, annex } from '../../machine/annex.ts';
+import { ANNEX_PAGES, annex } from '../../machine/annex.ts';
 import { PAGE_SIZE } from '../../machine/registers.ts';
 import { FREE, findFunction, functionAt, functionTotal, isHeld } from '../../partition.ts';
 
+/** How many pages are the units', from the annex's start on, and of these how many are taken. */
+let reserved: u32 = 0;
 let taken: u32 = 0;
 
-/** All pages are free again. */
-export function resetTables(): void {
+/** All pages are free again, and so many are for the units; what is left has shadows of I/O page tables. */
+export function reserveTables(count: u32): void {
+  assert(count > 0 && count < ANNEX_PAGES);
+  reserved = count;
   taken = 0;
 }
 
-export function tablesFree(): u32 {
-  return UNIT_TABLES - taken;
+export function reservedTables(): u32 {
+  return reserved;
 }
 
 /** Zeroed pages that follow each other; there must be as many. */
 export function takeTables(count: u32): HostPhysical {
-  assert(count > 0 && count <= tablesFree());
-  const first: u64 = addressOf(annex().unitTables) + u64(taken) * PAGE_SIZE;
+  assert(count > 0 && count <= reserved - taken);
+  const first: u64 = addressOf(annex().pages) + u64(taken) * PAGE_SIZE;
   taken += count;
   fillBytes(first, 0, u64(count) * PAGE_SIZE);
   return first;

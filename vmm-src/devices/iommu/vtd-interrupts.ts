@@ -9,7 +9,6 @@ import { CpuState, EventType, MAX_CPUS } from '../../abi.ts';
 import { cpus } from '../../cpu/cpu.ts';
 import { record } from '../../events.ts';
 import { DFR_RESET, ICR_LOGICAL, ICR_MODE_FIXED, ICR_MODE_LOWEST, ICR_MODE_NMI } from '../../machine/apic.ts';
-import { annex } from '../../machine/annex.ts';
 import { pause, writebackInvalidate } from '../../machine/intrinsics.ts';
 import {
   VTD_ADDRESS, VTD_CONTINUING, VTD_ECAP_COHERENT, VTD_ENTRIES_INDEX, VTD_ENTRIES_INDEX_SHIFT, VTD_ENTRIES_MASK, VTD_ENTRIES_MASK_SHIFT,
@@ -19,10 +18,12 @@ import {
 } from '../../machine/vtd.ts';
 import { cpuOwner, holdsMemory } from '../../partition.ts';
 import { isNamed } from '../apic-destination.ts';
+import { takeTables } from './tables.ts';
 import { VtdUnit, vtdRead, vtdRead64, vtdSubmit, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
 
 /** Of all units together. Kernels use the first entries that are free, and 32 processors take no more than 6,500 interrupts. */
 const ENTRIES: u32 = 32768;
+export const INTERRUPT_TABLES: u32 = 128;
 /** At the end of each unit's table, for the other instance's functions. */
 export const OWN_ENTRIES: u32 = 256;
 const ENTRY: u64 = 16n;
@@ -30,6 +31,8 @@ const DELIVERY_SHIFT: u32 = 8;
 const X2APIC_BROADCAST: u32 = 0xffffffff;
 const CLUSTER: u32 = 16;
 
+/** The tables of all units, one behind the other. */
+let tables: HostPhysical = 0n;
 /** Entries of each unit's table. */
 let count: u32 = 0;
 /** Units remap, and in the mode that they are in, though their kernel turns it off: another instance's messages depend on it. */
@@ -49,8 +52,9 @@ export function ownIndex(slot: u32): u32 {
   return limit() + slot;
 }
 
-/** Divides the memory for tables between so many units; before the first is taken over. */
+/** Divides the memory for tables between so many units, INTERRUPT_TABLES pages; before the first is taken over. */
 export function divideEntries(units: u32): void {
+  tables = takeTables(INTERRUPT_TABLES);
   count = ENTRIES;
   while (count * units > ENTRIES) count = count >> 1;
 }
@@ -209,7 +213,7 @@ function lengthOf(entries: u32): u64 {
 export function lookAtInterrupts(unit: VtdUnit, index: u32): void {
   unit.osInterruptRegister = vtdRead64(unit, VTD_IRTA);
   unit.osInterrupts = unit.osInterruptRegister;
-  unit.interrupts = addressOf(annex().interruptEntries) + u64(index * count) * ENTRY;
+  unit.interrupts = tables + u64(index * count) * ENTRY;
   fillBytes(unit.interrupts, 0, u64(count) * ENTRY);
 }
 

@@ -16,9 +16,9 @@ import { IoFormat } from '../../cpu/io-page-format.ts';
 import { ioRoot } from '../../cpu/memory-map.ts';
 import { holdsMemory, isHeld } from '../../partition.ts';
 import { dropShadows, forgetTables, resetShadows, reuseShadows, settleForShadows, shadowTables } from './shadow.ts';
-import { isBusUsed, requesterOwner, tablesFree, takeTables } from './tables.ts';
+import { isBusUsed, requesterOwner, reserveTables, takeTables } from './tables.ts';
 import { forgetEvents, lookAtEvents, returnEvents, updateEvents } from './vtd-events.ts';
-import { disengageInterrupts, divideEntries, engageInterrupts, entriesFit, lookAtInterrupts, remaps, setKept, updateEntries } from './vtd-interrupts.ts';
+import { INTERRUPT_TABLES, disengageInterrupts, divideEntries, engageInterrupts, entriesFit, lookAtInterrupts, remaps, setKept, updateEntries } from './vtd-interrupts.ts';
 import { OS_STATUS, VtdUnit, returnQueue, takeQueue, vtdForgetInDevice, vtdInvalidate, vtdRead, vtdRead64, vtdSetRoot, vtdSwitch, vtdWrite, vtdWrite64 } from './vtd-unit.ts';
 import { NOWHERE, keptFrom } from './walk.ts';
 
@@ -30,6 +30,7 @@ let root: HostPhysical = 0n;
 /** Levels of the instances' tables, as all units can walk them. */
 let levels: u32 = 4;
 
+const ROOT_TABLES: u32 = 1;
 const BUSES: u32 = 256;
 const BUS_FUNCTIONS: u32 = 256;
 const ENTRY: u64 = 16n;
@@ -158,11 +159,11 @@ function needsTable(bus: u32, holder: u32): boolean {
   return false;
 }
 
-/** The context table of a bus, made if it is needed and there is room; 0: requesters on the bus reach nothing. */
+/** The context table of a bus, made if it is needed; 0: requesters on the bus reach nothing. */
 function contextTable(bus: u32, holder: u32): HostPhysical {
   const entry: u64 = root + u64(bus) * ENTRY;
   if ((load64(entry) & VTD_PRESENT) !== 0n) return load64(entry) & VTD_ADDRESS;
-  if (!needsTable(bus, holder) || tablesFree() === 0) return 0n;
+  if (!needsTable(bus, holder)) return 0n;
   const table = takeTables(1);
   store64(entry, table | VTD_PRESENT);
   return table;
@@ -226,15 +227,6 @@ export function updateVtdRequester(bdf: u32, holder: u32): void {
   if (load64(place) !== low || load64(place + 8n) !== high) invalidateVtd();
 }
 
-/** How many pages of tables the machine's buses need, with a queue for each unit. */
-function tablesNeeded(holder: u32): u32 {
-  let count: u32 = 1 + unitCount;
-  for (let bus: u32 = 0; bus < BUSES; bus++) {
-    if (needsTable(bus, holder)) count++;
-  }
-  return count;
-}
-
 /** Whether a unit can do what is needed, and is in a mode that can be taken over. */
 function isUsable(unit: VtdUnit): boolean {
   const status = vtdRead(unit, VTD_GSTS);
@@ -278,6 +270,7 @@ function look(unit: VtdUnit, index: u32): void {
  */
 export function engageVtd(holder: u32): boolean {
   levels = 4;
+  reserveTables(INTERRUPT_TABLES + ROOT_TABLES + BUSES + unitCount);
   divideEntries(unitCount);
   for (let i: u32 = 0; i < MAX_UNITS; i++) {
     if (i >= unitCount) break;
@@ -286,7 +279,6 @@ export function engageVtd(holder: u32): boolean {
     if ((units[i].capability & VTD_CAP_48_BITS) === 0n) levels = 3;
   }
   if (!walksLevels()) return false;
-  if (tablesNeeded(holder) > tablesFree()) return false;
   resetShadows(IoFormat.VTD, holder, areCoherent());
   root = takeTables(1);
   updateAll(holder);
