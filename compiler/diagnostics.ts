@@ -166,6 +166,7 @@ export const refuse = {
   unguarded: (loc: Loc, guard: string) =>
     no("US4015", loc, "Node would run this module as ordinary TypeScript, without wraps and traps", `import "${guard}" at its start, by which Node refuses it`),
   fillFails: (loc: Loc, table: string, what: string) => no("US4014", loc, `${table} cannot be computed: ${what}`),
+  enumParts: (loc: Loc, name: string) => no("US4016", loc, `the enum ${name} is declared in parts`, "one declaration with all members"),
   enumMember: (loc: Loc) => no("US4011", loc, "an enum member has to be a constant u32"),
 
   // Functions

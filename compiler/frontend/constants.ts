@@ -66,6 +66,7 @@ export function foldCompare(op: string, a: bigint, b: bigint): boolean {
 export function enumOf(front: Front, node: ts.EnumDeclaration): EnumDecl {
   const known = front.enums.get(node);
   if (known) return known;
+  if ((front.symbolOf(node.name)?.declarations?.length ?? 1) > 1) throw refuse.enumParts(front.loc(node.name), node.name.text);
   const members = new Map<string, bigint>();
   const declaration: EnumDecl = { name: node.name.text, members, mustUse: hasTag(node, "mustUse") };
   front.enums.set(node, declaration);

@@ -124,6 +124,7 @@ function declareParameter(front: Front, node: ts.ParameterDeclaration): Local {
   if (!ts.isIdentifier(node.name)) throw front.refuse(node.name, "destructuring");
   if (node.initializer || node.questionToken || node.dotDotDotToken) throw refuse.parameterForm(front.loc(node));
   const name = node.name.text;
+  if (name === "this") throw front.refuse(node, "thisValue");
   if (!node.type) throw refuse.needsAnnotation(front.loc(node), `parameter ${name}`, `${name}: u32`);
   const type = valueType(front, node.type);
   if (type.kind === "void" || type.kind === "never") throw refuse.notStorage(front.loc(node.type), typeName(type));

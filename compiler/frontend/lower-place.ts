@@ -34,7 +34,7 @@ function resolveName(scope: Scope, name: ts.Identifier, node: ts.Node): { place:
   if (binding?.kind === "constant") return { value: binding.value };
   if (binding) return { place: { kind: "local", type: binding.local.type, local: binding.local } };
   if (ts.isEnumMember(declaration)) return { value: enumMember(scope, declaration, node) };
-  if (isLocal(declaration)) throw refuse.consequence(front.loc(node));
+  if (isLocal(declaration)) throw scope.func ? refuse.consequence(front.loc(node)) : refuse.notConstant(front.loc(node));
   const global = globalOf(front, declaration, node);
   switch (global.kind) {
     case "constant": return { value: global.value };
