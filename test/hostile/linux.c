@@ -8,7 +8,6 @@
 #include <linux/iommu.h>
 #include <linux/ioport.h>
 #include <linux/irqflags.h>
-#include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -250,57 +249,6 @@ static void map_for_device(const struct request *request)
 	pci_dev_put(device);
 }
 
-/* ---- memory that is not contiguous ------------------------------------------------ */
-
-#define LARGEST 10	/* order of the largest piece that the page allocator has */
-#define PINNED 9	/* of each piece of that order a page */
-
-static LIST_HEAD(pins);
-
-/* Without compaction: what is broken would be made whole again. */
-static struct page *largest_piece(gfp_t zone)
-{
-	return alloc_pages(GFP_NOWAIT | __GFP_NOWARN | zone, LARGEST);
-}
-
-static unsigned int break_zone(gfp_t zone)
-{
-	unsigned int i, count = 0;
-	struct page *pages;
-
-	for (; (pages = largest_piece(zone)); count++) {
-		split_page(pages, LARGEST);
-		for (i = 0; i < 1 << LARGEST; i++) {
-			if (i % (1 << PINNED) == 0)
-				list_add(&pages[i].lru, &pins);
-			else
-				__free_page(pages + i);
-		}
-	}
-	return count;
-}
-
-/* break LEFT: of the largest pieces below 4 GiB none is whole any more, but LEFT (0 or 1). */
-static void break_memory(const struct request *request)
-{
-	struct page *whole = request->number[0] ? largest_piece(GFP_DMA32) : NULL;
-
-	say_number(&answer, "broken", break_zone(GFP_DMA) + break_zone(GFP_DMA32));
-	if (whole)
-		__free_pages(whole, LARGEST);
-}
-
-static void mend_memory(void)
-{
-	struct page *page, *next;
-
-	list_for_each_entry_safe(page, next, &pins, lru) {
-		list_del(&page->lru);
-		__free_page(page);
-	}
-	say(&answer, "mended");
-}
-
 /* ---- the file ------------------------------------------------------------------- */
 
 static void triple_fault(void)
@@ -324,10 +272,6 @@ static void obey(const struct request *request)
 		route_interrupt(request);
 	else if (is(request, "map") || is(request, "unmap"))
 		map_for_device(request);
-	else if (is(request, "break"))
-		break_memory(request);
-	else if (is(request, "mend"))
-		mend_memory();
 	else if (is(request, "triple"))
 		triple_fault();
 	else if (!attack(request, &answer))
@@ -365,7 +309,6 @@ static const struct proc_ops operations = { .proc_write = write_file, .proc_read
 
 static void free_all(void)
 {
-	mend_memory();
 	close_devices();
 	if (scratch_memory)
 		free_pages((unsigned long)scratch_memory, get_order(SCRATCH_SIZE));

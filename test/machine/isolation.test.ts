@@ -27,18 +27,6 @@ describe.each(targets)("two instances on one machine in $name", (target) => {
   /** Where each instance keeps a pattern. */
   const memory: Record<Instance, bigint> = { 1: 0n, 2: 0n };
 
-  test("are not to be where the VMM finds contiguous memory for its region and none for its annex: it takes neither", async () => {
-    /** Of the largest pieces that the page allocator has, how many are free. */
-    const free = async () => Number(await system.run("awk '{ n += $NF } END { print n }' /proc/buddyinfo"));
-    expect((await system.try(1, "break 1")).broken).toBeGreaterThan(10n);
-    expect(await free()).toBe(1);
-    expect(await system.refused("understudy start 2>&1")).toContain("no contiguous memory for the VMM");
-    expect(await system.run("dmesg | tail -n 1")).toContain("no contiguous 4096 KiB are free below 4 GiB for the VMM's annex");
-    expect(await free()).toBe(1);
-    expect(await system.run("understudy status")).toMatch(/^bare/);
-    await system.try(1, "mend");
-  });
-
   test("run, each with a pattern in its memory", async () => {
     await system.run("understudy start");
     await system.launchHostile();
