@@ -115,6 +115,23 @@ touch /tmp/stop; wait; echo cycles $n wrong $(cat /tmp/wrong 2>/dev/null | wc -l
     expect(await ok("understudy status")).toMatch(/^bare/);
   });
 
+  // By its size in the header: bytes of a number, and what is said.
+  test.each([
+    ["larger than any can be", "\\0\\0\\200\\0", "the image is too large"],
+    ["none, which the VMM does not do with", "\\0\\0\\0\\0", "the VMM refused a memory range"],
+  ])("refuse an annex that is %s, and take no memory for it", async (_what, size, words) => {
+    await ok(`cp ${target.image} /tmp/bad.img; printf '${size}' | dd of=/tmp/bad.img bs=1 seek=48 conv=notrunc 2>/dev/null`);
+    /** Of the largest pieces that the page allocator has, how many are free. */
+    const free = () => ok("awk '{ n += $NF } END { print n }' /proc/buddyinfo");
+    const before = await free();
+    for (let i = 0; i < 3; i++) {
+      const { status, output } = await machine.sh("understudy start --image /tmp/bad.img 2>&1; s=$?; dmesg | tail -n 2; (exit $s)");
+      expect([status === 0, output]).toEqual([false, expect.stringContaining(words)]);
+    }
+    expect(Number(before) - Number(await free())).toBeLessThan(3);
+    expect(await ok("understudy status")).toMatch(/^bare/);
+  });
+
   test.runIf(count > 1).each(orders)("let go of %s, then of %s, and with %s of the kernel, from which nothing of that exits any more", async (...order) => {
     const { region_base: region, annex_base: annex } = JSON.parse(await ok("understudy start --json")) as { region_base: string; annex_base: string };
     const read = async (address: string) => (await ok(`taskset 1 read-physical ${address}`)).trim();
