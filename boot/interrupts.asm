@@ -5,7 +5,7 @@
 bits 64
 default rel
 
-extern acknowledgeInterrupt, onException
+extern onException
 global exceptionStubs, interruptStub
 
 RFLAGS_IF	equ 0x200
@@ -39,25 +39,6 @@ exception:				; vector, error code, RIP, …
 	and rsp, -16
 	call onException
 
-interrupt:
-	push rax
-	push rcx
-	push rdx
-	push rsi
-	push rdi
-	push r8
-	push r9
-	push r10
-	push r11
-	call acknowledgeInterrupt
-	pop r11
-	pop r10
-	pop r9
-	pop r8
-	pop rdi
-	pop rsi
-	pop rdx
-	pop rcx
-	pop rax
+interrupt:				; who lets it in acknowledges it
 	and dword [rsp + 16], ~RFLAGS_IF	; one at a time
 	iretq

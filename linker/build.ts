@@ -15,9 +15,9 @@ import { crc32 } from "./crc32.ts";
 const root = join(import.meta.dirname, "..");
 const outputs = process.argv[2] ?? join(root, "build/vmm");
 
-/** Freestanding, position-independent without relocations, no FPU state to save, no red zone for exits to overwrite. */
+/** Freestanding, position-independent without relocations, no FPU state to save, no red zone for exits to overwrite; no parts of functions, of which -fcallgraph-info may tell nothing. */
 const C_FLAGS = [
-  "-std=gnu11", "-ffreestanding", "-fPIE", "-fvisibility=hidden", "-mgeneral-regs-only", "-mno-red-zone", "-fno-jump-tables",
+  "-std=gnu11", "-ffreestanding", "-fPIE", "-fvisibility=hidden", "-mgeneral-regs-only", "-mno-red-zone", "-fno-jump-tables", "-fno-partial-inlining",
   "-fno-strict-aliasing", "-fno-delete-null-pointer-checks", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fwrapv",
   "-O2", "-g", "-fcallgraph-info=su", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-I", root,
 ];
@@ -45,16 +45,16 @@ function isFresh(target: string): boolean {
 
 /**
  * Proves that the deepest chain of calls fits a processor's stack (cpu/host.ts, STACK_SIZE), with an interrupt
- * that the VMM takes on purpose on top. `enter` is called with four words pushed, the stub's address leaves with one.
+ * that the VMM takes on purpose, and an exception in it, on top. `enter` is called with four words pushed, the stub's address leaves with one.
  */
 function proveStack(out: string, backEnd: BackEnd): void {
   run(process.execPath, [
     "compiler/understudy-compiler.cjs", "stack", join(out, "vmm.calls.json"), "--frames", join(out, "vmm.ci"), "--limit", "4096",
-    "--pushed", "enter=32", "enterFailed=24", "acknowledgeInterrupt=120", "onException=72",
+    "--pushed", "enter=32", "enterFailed=24", "onException=120",
     "--asm", ...["exceptionStubs", "interruptStub", "imageBase", "imageTextEnd", ...backEnd.leaves].map((name) => `${name}=8`),
     "leaveVmm=88",
     ...backEnd.callees,
-    "--nested", "acknowledgeInterrupt", "onException",
+    "--nested", "onException",
   ]);
 }
 

@@ -191,8 +191,9 @@ struct us_events { us_u64 next_sequence; us_u32 count, reserved; struct us_event
 struct us_console { us_u32 count, reserved; us_u8 byte[]; };	/* READ: count filled in; WRITE: count in, accepted count out */
 
 /* CPUID leaf 0x40000000 beneath the VMM: EBX ECX EDX = "Understudy  ", EAX = 0x40000001;
- * leaf 0x40000001: EAX ABI version, EBX own instance (1..), ECX own CPU number. */
+ * leaf 0x40000001: EAX ABI version, EBX own instance (1..), ECX own CPU number, EDX US_CPUID_SHARED. */
 #define US_CPUID_SIGNATURE 0x40000000u
+#define US_CPUID_SHARED 1u		/* the CPU is shared with another instance, and must stay online */
 #define US_SIGNATURE_EBX 0x65646e55u	/* "Unde" */
 #define US_SIGNATURE_ECX 0x75747372u	/* "rstu" */
 #define US_SIGNATURE_EDX 0x20207964u	/* "dy  " */

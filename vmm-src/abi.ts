@@ -175,3 +175,5 @@ export const CPUID_SIGNATURE: u32 = 0x40000000;
 export const SIGNATURE_EBX: u32 = 0x65646e55;
 export const SIGNATURE_ECX: u32 = 0x75747372;
 export const SIGNATURE_EDX: u32 = 0x20207964;
+/** In EDX of the second leaf: the processor is shared with another instance. */
+export const CPUID_SHARED: u32 = 1;

@@ -230,6 +230,12 @@ int us_devirtualize(u32 parts)
 	return 0;
 }
 
+/* Whether another instance has a share of the CPU that this runs on. */
+bool us_shared(void)
+{
+	return us_beneath() && cpuid_edx(US_CPUID_SIGNATURE + 1) & US_CPUID_SHARED;
+}
+
 /* Runs with interrupts off on each CPU. */
 static void release(void *unused)
 {

@@ -93,8 +93,13 @@ static int cpu_online_callback(unsigned int cpu)
 /* Where only parts are trapped the VMM does not follow INIT and SIPI: the CPU leaves before, for good. */
 static int cpu_offline_callback(unsigned int cpu)
 {
-	int error = in_parts ? us_release_this() : 0;
+	int error;
 
+	if (us_shared()) {
+		pr_err("CPU %u stays online: it is shared with another instance\n", cpu);
+		return -EBUSY;
+	}
+	error = in_parts ? us_release_this() : 0;
 	if (error)
 		pr_err("CPU %u stays online: it could not be released\n", cpu);
 	return error;

@@ -55,6 +55,8 @@ int us_release_this(void);
 int us_devirtualize(u32 parts);		/* US_TRAPPED_* bits */
 /* CPU hot-plug, once CPUs leave for good when they go offline: this one is online again, and bare. */
 void us_note_bare(void);
+/* Whether the CPU that this runs on carries another instance, too. */
+bool us_shared(void);
 /* A hypercall on a CPU that the VMM is still beneath; -ENODEV if there is none. */
 int us_call_beneath(const struct us_call *call, u64 buffer, struct us_result *result);
 void us_pauses(struct us_pauses *pauses);

@@ -22,9 +22,13 @@ void parse_arguments(const char *verb, char **arguments, const struct option *op
 	for (; *arguments; arguments++) {
 		const struct option *option = find(options, *arguments);
 
-		if (option && option->flag) {
+		bool may_end = option && option->flag;
+
+		if (may_end)
 			*option->flag = true;
-		} else if (option) {
+		if (may_end && (!option->text || !arguments[1] || *arguments[1] == '-'))
+			continue;
+		if (option) {
 			if (!arguments[1])
 				misused("%s: %s needs a value", verb, *arguments);
 			if (*option->text)
@@ -68,6 +72,33 @@ uint32_t parse_number(const char *what, const char *text, uint32_t least, uint32
 	if (!isdigit((unsigned char)*text) || *end || errno || value < least || value > most)
 		misused("%s %s: a number from %u to %u is needed", what, text, least, most);
 	return (uint32_t)value;
+}
+
+uint64_t parse_cpus(const char *option, const char *text)
+{
+	uint64_t mask = 0;
+	const char *at = text;
+
+	do {
+		char *end;
+		unsigned long first, last;
+
+		errno = 0;
+		first = last = strtoul(at, &end, 10);
+		if (end != at && *end == '-' && isdigit((unsigned char)end[1]))
+			last = strtoul(end + 1, &end, 10);
+		if (!isdigit((unsigned char)*at) || (*end && *end != ',') || errno || first > last)
+			misused("%s %s: not a list of CPUs: write for example 0,2 or 1-3", option, text);
+		if (last >= US_MAX_CPUS)
+			misused("%s %s: CPUs have numbers from 0 to %u", option, text, US_MAX_CPUS - 1);
+		for (; first <= last; first++) {
+			if (mask >> first & 1)
+				misused("%s %s: CPU %lu is named twice", option, text, first);
+			mask |= 1ull << first;
+		}
+		at = *end ? end + 1 : NULL;
+	} while (at);
+	return mask;
 }
 
 uint32_t parse_instance(const char *verb, const char *text)

@@ -74,7 +74,7 @@ static bool take_back_cpus(uint64_t cpus)
 	return all;
 }
 
-bool give_cpus(struct given *given, unsigned count)
+bool give_cpus(struct given *given, unsigned count, uint64_t kept)
 {
 	uint64_t online = online_cpus();
 	unsigned cpu = 64;
@@ -83,7 +83,7 @@ bool give_cpus(struct given *given, unsigned count)
 	while (count && cpu-- > 1) {
 		int error;
 
-		if (!(online >> cpu & 1))
+		if (!((online & ~kept) >> cpu & 1))
 			continue;
 		error = interrupted ? EINTR : write_line("0", CPU "/cpu%u/online", cpu);
 		if (error) {
@@ -96,7 +96,7 @@ bool give_cpus(struct given *given, unsigned count)
 	if (count == 0)
 		return true;
 	if (cpu == 0)
-		complain("%u CPUs too few: CPU 0 stays with this kernel", count);
+		complain("%u CPUs too few: CPU %s stays with this kernel", count, list_text(kept | 1));
 	take_back_cpus(given->cpus);
 	given->cpus = 0;
 	return false;

@@ -19,10 +19,10 @@ struct given {
 uint64_t block_size(void);
 
 /*
- * Take CPUs (the highest but never 0) or a run of memory blocks (the topmost) offline. False after a line
- * about the reason; then nothing of that kind is offline that was online before.
+ * Take CPUs (the highest, but neither 0 nor those in `kept`) or a run of memory blocks (the topmost) offline. False
+ * after a line about the reason; then nothing of that kind is offline that was online before.
  */
-bool give_cpus(struct given *given, unsigned count);
+bool give_cpus(struct given *given, unsigned count, uint64_t kept);
 bool give_memory(struct given *given, uint64_t size);
 
 /* Brings it all online again; false after a line for each piece that stays offline. */

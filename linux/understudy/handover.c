@@ -187,10 +187,12 @@ static unsigned other_running(int device)
 }
 
 #define POLL_MICROSECONDS 200000
+/* So often: a CPU that was shared has to leave an interrupt handler first. */
+#define TRIES 10
 
 static void take(int device, bool wait, const struct functions *hidden)
 {
-	enum us_error error;
+	enum us_error error = US_E_BUSY;
 	unsigned number;
 
 	while ((number = other_running(device)) && wait)
@@ -204,7 +206,8 @@ static void take(int device, bool wait, const struct functions *hidden)
 		if (error)
 			fail("nothing was handed over: --hide %s: %s", function_name(hidden->bdf[i]), error_text(error));
 	}
-	error = call(device, US_HC_TAKE, 0, NULL, 0);
+	for (unsigned i = 0; i < TRIES && (error = call(device, US_HC_TAKE, 0, NULL, 0)) == US_E_BUSY; i++)
+		usleep(POLL_MICROSECONDS);
 	if (error)
 		fail("nothing was handed over: %s", error_text(error));
 }

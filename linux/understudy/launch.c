@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * launch: boots a second kernel on memory that this one gives up, and on CPUs that it gives up or on a share of
- * CPU 0. All or nothing: until the VMM has taken the request, every step that fails puts back what the steps before
- * it took.
+ * launch: boots a second kernel on memory that this one gives up, and on CPUs that it gives up, shares of those that
+ * it keeps, or both. All or nothing: until the VMM has taken the request, every step that fails puts back what the
+ * steps before it took.
  *
  *   base        + 16 MiB                                                  base + size
  *   | the VMM's   | kernel as loaded, and room to unpack itself | free ... | initrd |
@@ -26,9 +26,6 @@
 #include "verbs.h"
 
 #define SECOND 2u
-/* It can't go offline. */
-#define SHARED_CPU 0u
-#define SHARED_CPUS (1ull << SHARED_CPU)
 #define KERNEL_OFFSET (16ull << 20)
 #define PAGE 4096ull
 
@@ -38,11 +35,16 @@ struct request {
 	const char *append;
 	uint64_t memory;
 	unsigned cpus;			/* whole ones */
-	bool share;			/* of the CPU that this kernel keeps */
+	uint64_t shares;		/* of CPUs that this kernel keeps; mask of its numbers */
 	unsigned weight;		/* of its turns there; this kernel's is 1 unless changed */
 	struct functions devices;	/* of this kernel, for the second one */
 	struct functions hidden;	/* not for it, though shielded from this one */
 };
+
+static unsigned count_cpus(uint64_t mask)
+{
+	return (unsigned)__builtin_popcountll(mask);
+}
 
 /* ---- what was asked ------------------------------------------------------------- */
 
@@ -68,7 +70,7 @@ static void complete_command_line(char *line, size_t size, const struct request 
 	size_t length;
 
 	if (!has_option(append, "maxcpus="))
-		snprintf(maxcpus, sizeof(maxcpus), " maxcpus=%u", request->cpus + request->share);
+		snprintf(maxcpus, sizeof(maxcpus), " maxcpus=%u", request->cpus + count_cpus(request->shares));
 	length = (size_t)snprintf(line, size, "%s%s", append, maxcpus);
 	if (length > most)
 		fail("--append: the command line would have %zu characters: at most %zu fit", length, most);
@@ -88,28 +90,28 @@ static void check_fit(const struct request *request)
 	}
 }
 
-/* Whole CPUs or a share of CPU 0, which is what there is on a machine with one CPU. */
-static void choose_cpus(struct request *request, const char *cpus, bool share)
+/* Whole CPUs, shares or both: of CPU 0 unless it says of which, and by default where there is no other CPU. */
+static void choose_cpus(struct request *request, const char *cpus, bool share, const char *shares)
 {
-	bool alone = __builtin_popcountll(online_cpus()) == 1;
+	bool alone = count_cpus(online_cpus()) == 1;
 
 	if (!cpus && !share && !alone)
 		misused("launch: --cpus is missing, or --share: see understudy launch --help");
 	request->cpus = cpus ? parse_number("--cpus", cpus, 0, US_MAX_CPUS - 1) : 0;
-	request->share = request->cpus == 0;
-	if (share && !request->share)
-		fail("--share: not beside whole CPUs yet: leave --cpus out");
+	request->shares = 0;
+	if (share || request->cpus == 0)
+		request->shares = shares ? parse_cpus("--share", shares) : 1;
 }
 
 static struct request parse(char **arguments, bool *json)
 {
-	const char *kernel = NULL, *initrd = NULL, *append = NULL, *memory = NULL, *cpus = NULL, *weight = NULL, *devices = NULL, *hidden = NULL;
+	const char *kernel = NULL, *initrd = NULL, *append = NULL, *memory = NULL, *cpus = NULL, *shares = NULL, *weight = NULL, *devices = NULL, *hidden = NULL;
 	/* Those up to --memory must be there. */
 	const unsigned needed = 4;
 	bool share = false;
 	const struct option options[] = {
 		{ "--kernel", &kernel, NULL }, { "--initrd", &initrd, NULL }, { "--append", &append, NULL },
-		{ "--memory", &memory, NULL }, { "--cpus", &cpus, NULL }, { "--share", NULL, &share },
+		{ "--memory", &memory, NULL }, { "--cpus", &cpus, NULL }, { "--share", &shares, &share },
 		{ "--weight", &weight, NULL }, { "--device", &devices, NULL },
 		{ "--hide", &hidden, NULL }, { "--json", NULL, json }, { NULL, NULL, NULL },
 	};
@@ -120,12 +122,12 @@ static struct request parse(char **arguments, bool *json)
 		if (!*option->text)
 			misused("launch: %s is missing: see understudy launch --help", option->name);
 	request.memory = parse_size("--memory", memory);
-	choose_cpus(&request, cpus, share);
+	choose_cpus(&request, cpus, share, shares);
 	request.weight = weight ? parse_number("--weight", weight, 1, US_MAX_WEIGHT) : 1;
-	if (weight && !request.share)
+	if (weight && !request.shares)
 		misused("launch: --weight is of a share: give --share, too");
-	if (devices && request.share)
-		misused("launch: --device: not with a share: its interrupts would come to this kernel; give --cpus");
+	if (devices && request.shares)
+		misused("launch: --device: not with a share: its interrupts would come to this kernel; give whole CPUs alone");
 	request.devices = parse_functions("--device", devices);
 	request.hidden = parse_functions("--hide", hidden);
 	request.append = append;
@@ -140,7 +142,7 @@ static void check_machine(int device, const struct request *request)
 {
 	struct us_status *status = get_status(device);
 	struct us_instance_status *second = &status->instance[SECOND - 1];
-	unsigned online = (unsigned)__builtin_popcountll(online_cpus());
+	uint64_t online = online_cpus(), kept = request->shares | 1;
 
 	if (status->own_instance == SECOND)
 		fail("this is instance %u: only instance 1 can launch another", SECOND);
@@ -148,8 +150,10 @@ static void check_machine(int device, const struct request *request)
 		fail("instance %u runs already: understudy stop %u first", SECOND, SECOND);
 	if (second->state == US_INSTANCE_STOPPED)
 		fail("instance %u has ended but still holds CPUs and memory: understudy stop %u first", SECOND, SECOND);
-	if (request->cpus >= online)
-		fail("--cpus %u: this kernel has %u and must keep CPU 0", request->cpus, online);
+	if (request->shares & ~online)
+		fail("--share: CPU %s is not online", list_text(request->shares & ~online));
+	if (request->cpus > count_cpus(online & ~kept))
+		fail("--cpus %u: this kernel has %u and must keep CPU %s", request->cpus, count_cpus(online), list_text(kept));
 }
 
 /* ---- what is done --------------------------------------------------------------- */
@@ -209,7 +213,7 @@ static void list_functions(int device, const struct request *request, struct us_
 	const struct us_status *status = get_status(device);
 	struct functions all = request->devices;
 
-	for (unsigned i = 0; !request->share && i < status->function_count && i < US_MAX_FUNCTIONS; i++)
+	for (unsigned i = 0; !request->shares && i < status->function_count && i < US_MAX_FUNCTIONS; i++)
 		if (status->function[i].instance == US_SHIELDED && !has_function(&request->hidden, status->function[i].bdf))
 			add_function("launch", &all, status->function[i].bdf);
 	to_vmm->function_count = all.count;
@@ -233,37 +237,43 @@ static bool boot(int device, const struct request *request, const struct given *
 	to_vmm->initrd_address = (to_vmm->memory_base + to_vmm->memory_size - request->initrd.size) & ~(PAGE - 1);
 	to_vmm->initrd_size = request->initrd.size;
 	to_vmm->cpu_mask = vmm_cpus(given->cpus);
-	to_vmm->share_mask = request->share ? vmm_cpus(SHARED_CPUS) : 0;
+	to_vmm->share_mask = vmm_cpus(request->shares);
 	to_vmm->weight = request->weight;
 	list_functions(device, request, to_vmm);
 	if (!stage(device, "kernel", to_vmm->kernel_address, &request->kernel.file) ||
 	    !stage(device, "initrd", to_vmm->initrd_address, &request->initrd))
 		return false;
-	/* The VMM shares the CPU that asks. */
-	if (request->share && !run_on(SHARED_CPU)) {
-		complain("not booted: this program may not run on CPU %u", SHARED_CPU);
-		return false;
-	}
 	error = call(device, US_HC_BOOT, 0, to_vmm, sizeof(*to_vmm));
 	if (error)
 		complain("not booted: %s", error_text(error));
 	return error == US_OK;
 }
 
-static void report(const struct given *given, const struct us_boot_request *boot, bool json)
+/* "CPU 1", "a share of CPU 0", "CPU 3 and a share of CPU 0,2". */
+static void print_cpus(uint64_t whole, uint64_t shares)
+{
+	if (whole)
+		printf("CPU %s%s", list_text(whole), shares ? " and " : "");
+	if (shares)
+		printf("a share of CPU %s", list_text(shares));
+}
+
+static void report(const struct request *request, const struct given *given, const struct us_boot_request *boot, bool json)
 {
 	if (json) {
 		json_open(NULL, '{');
 		json_number("instance", SECOND);
 		json_text("cpus", list_text(given->cpus));
-		json_text("shared_cpus", list_text(boot->share_mask));
+		json_text("shared_cpus", list_text(request->shares));
 		json_address("memory_base", boot->memory_base);
 		json_number("memory_size", boot->memory_size);
 		json_text("append", boot->command_line);
 		json_close();
 	} else {
-		printf("launched: instance %u on %sCPU %s and %s at %#llx; understudy console %u shows what it says\n", SECOND,
-		       boot->share_mask ? "a share of " : "", list_text(given->cpus | boot->share_mask), size_text(boot->memory_size), (unsigned long long)boot->memory_base, SECOND);
+		printf("launched: instance %u on ", SECOND);
+		print_cpus(given->cpus, request->shares);
+		printf(" with %s at %#llx; understudy console %u shows what it says\n", size_text(boot->memory_size),
+		       (unsigned long long)boot->memory_base, SECOND);
 	}
 }
 
@@ -282,9 +292,9 @@ int verb_launch(char **arguments)
 	block_size();
 	vmm_cpus(online_cpus());
 	interrupts_wait();
-	if (give_memory(&given, request.memory) && give_cpus(&given, request.cpus) && give_devices(&given, &request) && note_given(SECOND, &given) &&
+	if (give_memory(&given, request.memory) && give_cpus(&given, request.cpus, request.shares) && give_devices(&given, &request) && note_given(SECOND, &given) &&
 	    boot(device, &request, &given, &to_vmm)) {
-		report(&given, &to_vmm, json);
+		report(&request, &given, &to_vmm, json);
 		return 0;
 	}
 	if (take_back(&given))

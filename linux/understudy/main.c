@@ -16,16 +16,17 @@ static const struct verb {
 	  "  --dump          describe this machine, for --from\n" },
 	{ "start", verb_start, "[--image FILE] [--json]", "capture: slip the VMM beneath this kernel",
 	  "  --image FILE    the VMM (default /lib/understudy/vmm-vmx.img or vmm-svm.img, by the CPU)\n" },
-	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE [--cpus N | --share] [--weight W] [--device BDF,...] [--hide BDF,...] [--json]",
+	{ "launch", verb_launch, "--kernel FILE --initrd FILE --append TEXT --memory SIZE [--cpus N] [--share [CPU,...]] [--weight W] [--device BDF,...] [--hide BDF,...] [--json]",
 	  "boot a second kernel beside this one",
 	  "  --kernel FILE   a bzImage, such as /boot/vmlinuz-...\n"
 	  "  --initrd FILE   its initrd\n"
 	  "  --append TEXT   its command line\n"
 	  "  --memory SIZE   what this kernel gives it, for example 512M; rounded up to whole memory blocks\n"
 	  "  --cpus N        how many CPUs this kernel gives it; 0 is --share\n"
-	  "  --share         it runs on CPU 0 by turns with this kernel; the default where there is one CPU\n"
+	  "  --share CPU,... it runs on these by turns with this kernel, which keeps them online: for example 0,2 or 1-3; without\n"
+	  "                  a number on CPU 0, the default where there is one CPU. With --cpus it has whole CPUs besides\n"
 	  "  --weight W      of its turns, 1 to 100; this kernel's is 1\n"
-	  "  --device BDF    a PCI function that this kernel gives it, for example 01:00.0; several with commas\n"
+	  "  --device BDF    a PCI function that this kernel gives it, for example 01:00.0; several with commas; not with --share\n"
 	  "  --hide BDF      a function that was plugged in and that it does not get either\n" },
 	{ "console", verb_console, "[--log] N", "talk to instance N; Ctrl-] leaves",
 	  "  --log           only show what it says\n" },

@@ -95,13 +95,28 @@ describe("launch", () => {
 
   it("has no weight but of a share", () => {
     expect(launchWith("--weight", "3")).toBe("launch: --weight is of a share: give --share, too");
-    expect(launchWith("--share")).toBe("--share: not beside whole CPUs yet: leave --cpus out");
+  });
+
+  it.each([[["--share"]], [["--share", "0"]], [["--share", "0,2"]], [["--share", "0-3,5", "--weight", "3"]], [["--share", "--weight", "3"]]])("takes %j beside whole CPUs", (more) => {
+    expect(launchWith(...more)).toMatch(/^bare:/);
+  });
+
+  it.each([
+    ["two", "not a list of CPUs: write for example 0,2 or 1-3"], ["0,", "not a list of CPUs: write for example 0,2 or 1-3"], ["3-1", "not a list of CPUs: write for example 0,2 or 1-3"],
+    ["1;2", "not a list of CPUs: write for example 0,2 or 1-3"], ["0-", "not a list of CPUs: write for example 0,2 or 1-3"], ["32", "CPUs have numbers from 0 to 31"], ["30-32", "CPUs have numbers from 0 to 31"],
+    ["99999999999999999999", "not a list of CPUs: write for example 0,2 or 1-3"], ["1,1", "CPU 1 is named twice"], ["0-2,1", "CPU 1 is named twice"],
+  ])("refuses --share '%s'", (shares, says) => {
+    expect(launchWith("--share", shares)).toBe(`--share ${shares}: ${says}`);
+  });
+
+  it("gives no device with a share", () => {
+    expect(launchWith("--share", "--device", "01:00.0")).toBe("launch: --device: not with a share: its interrupts would come to this kernel; give whole CPUs alone");
   });
 
   it("has no device with a share", () => {
     const run = understudy("launch", "--kernel", bzImage(), "--initrd", file("initrd"), "--append", "", "--memory", "256M", "--share", "--device", "00:03.0");
     expect(run.exitCode).toBe(2);
-    expect(complaints(run)).toEqual(["launch: --device: not with a share: its interrupts would come to this kernel; give --cpus"]);
+    expect(complaints(run)).toEqual(["launch: --device: not with a share: its interrupts would come to this kernel; give whole CPUs alone"]);
   });
 
   it.each(["", "M", "-1M", "256X", "256MB", "0", "1e9", "99999999999999999999G"])("refuses --memory '%s'", (memory) => {

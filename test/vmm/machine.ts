@@ -101,8 +101,6 @@ export class Machine {
   readonly linesWrittenBack = new Set<bigint>();
   /** What happens elsewhere while a processor spins. */
   onPause: () => void = () => {};
-  /** Interrupts that the VMM's own handler acknowledges. */
-  onInterrupt: () => void = () => {};
 
   constructor(apicIds: number[] = [0, 1]) {
     this.processors = apicIds.map((id, index) => new Processor(index, id, this));
@@ -207,10 +205,8 @@ export class Machine {
       writebackInvalidate: () => { this.cacheWritebacks++; },
       writeBackLine: (address: bigint) => { this.linesWrittenBack.add(address & ~63n); },
       pause: () => this.onPause(),
-      acceptInterrupts: () => {
-        // One at a time: the handler returns with interrupts off.
-        if (this.now.apic.accept()) this.onInterrupt();
-      },
+      // One at a time: the handler returns with interrupts off.
+      acceptInterrupts: () => { this.now.apic.accept(); },
       clearVectorState: () => { this.now.vectorStateCleared++; },
       haltForever: () => { throw new Gone("halted"); },
       leaveVmm: (state: bigint) => { throw new Gone("released", state); },

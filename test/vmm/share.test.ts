@@ -9,6 +9,8 @@ const APIC = 0xfee0_0000n;
 const RUNNING = 1, WAITING = 2, PARKED = 3;
 const STOPPED = 2;
 const HALTED = 1n, ACTIVE = 0n;
+/** What the second instance's tenants are given: memory map and MSRs. */
+const VIEW = 4;
 const IF = 0x202n;
 const NMI = 0x80000202n, MACHINE_CHECK = 0x80000312n;
 const external = (vector: number): bigint => 0x80000000n | BigInt(vector);
@@ -31,7 +33,7 @@ const halt = (vmm: Vmm): void => vmm.exit(0, Reason.HLT, { length: 1 });
 const interrupt = (vmm: Vmm): void => vmm.exit(0, Reason.EXTERNAL_INTERRUPT, { length: 0 });
 const exitsFor = (vmm: Vmm, msr: number, write: boolean): boolean => {
   const low = (write ? 2048 : 0) + (msr >= 0xc0000000 ? 1024 : 0) + ((msr & 0x1fff) >> 3);
-  return ((vmm.machine.memory.read(vmm.call.msrBitmap!(2) + BigInt(low), 1) >> BigInt(msr & 7)) & 1n) === 1n;
+  return ((vmm.machine.memory.read(vmm.call.msrBitmap!(VIEW) + BigInt(low), 1) >> BigInt(msr & 7)) & 1n) === 1n;
 };
 const timerTicks = (vmm: Vmm): bigint => vmm.read(0, "PREEMPTION_TIMER") << 7n;
 
@@ -54,8 +56,8 @@ describe("a share of a processor", () => {
   });
 
   test.each([
-    ["a processor that does not ask", { cpuMask: 0n, shareMask: 2n }, 8], ["no processor at all", { cpuMask: 0n, shareMask: 0n }, 8],
-    ["whole processors beside it", { cpuMask: 2n, shareMask: 1n }, 8], ["no weight", { cpuMask: 0n, shareMask: 1n, weight: 0 }, 8], ["too much weight", { cpuMask: 0n, shareMask: 1n, weight: 101 }, 8],
+    ["no processor at all", { cpuMask: 0n, shareMask: 0n }, 8], ["a processor that does not exist", { cpuMask: 0n, shareMask: 4n }, 8],
+    ["one that is to be whole, too", { cpuMask: 2n, shareMask: 3n }, 8], ["a device", { cpuMask: 0n, shareMask: 1n, functionCount: 1, functions: [0x100] }, 15], ["no weight", { cpuMask: 0n, shareMask: 1n, weight: 0 }, 8], ["too much weight", { cpuMask: 0n, shareMask: 1n, weight: 101 }, 8],
   ])("is refused with %s", (_what, changes, result) => {
     const two = Vmm.captured();
     expect(boot(two, changes)).toBe(result);
@@ -71,7 +73,7 @@ describe("a share of a processor", () => {
   test("begins at the kernel's entry when the holder halts, which then waits in HLT behind it", () => {
     const rip = vmm.read(0, "GUEST_RIP");
     halt(vmm);
-    expect([runs(vmm), vmm.read(0, "GUEST_RIP"), vmm.read(0, "VPID"), vmm.read(0, "EPT_POINTER")]).toEqual([2, vmm.vcpu(0, 2).startRip, 2n, vmm.call.mapPointer!(2)]);
+    expect([runs(vmm), vmm.read(0, "GUEST_RIP"), vmm.read(0, "VPID"), vmm.read(0, "EPT_POINTER")]).toEqual([2, vmm.vcpu(0, 2).startRip, 2n, vmm.call.mapPointer!(VIEW)]);
     interrupt(vmm);
     expect([runs(vmm), vmm.read(0, "GUEST_RIP"), vmm.read(0, "GUEST_ACTIVITY_STATE"), vmm.injected[0]]).toEqual([1, rip + 1n, HALTED, null]);
   });
@@ -202,7 +204,7 @@ describe("the tenant's local APIC", () => {
   const tenantRuns = (): void => expect(runs(vmm)).toBe(2);
 
   test("is not the real one, of which it reaches nothing", () => {
-    expect(reachable(vmm, 2, APIC)).toEqual([null]);
+    expect(reachable(vmm, VIEW, APIC, BASE + 0x200_0000n, 0x7000n)).toEqual([null, ...reachable(vmm, 2, BASE + 0x200_0000n, 0x7000n)]);
     expect([load(vmm, 0, APIC + 0xf0n), vmm.machine.processors[0]!.apic.read(0xf0)]).toEqual([0x1ffn, 0]);
     expect(load(vmm, 0, APIC + 0x20n)).toBe(0n);
   });
@@ -373,7 +375,7 @@ describe("sharing ends", () => {
     const { apic } = vmm.machine.processors[0]!;
     expect([0xf0, 0xd0, 0x3e0, 0x320].map((register) => apic.read(register))).toEqual([0x1ff, 1 << 24, 0xb, 0xec]);
     expect(apic.read(0x380)).toBeGreaterThan(900_000);
-    expect(reachable(vmm, 2, APIC)).toEqual(["same 5"]);
+    expect([vmm.mapUnder(0), reachable(vmm, 2, APIC)]).toEqual([vmm.call.mapPointer!(2), ["same 5"]]);
     expect(vmm.hypercall(0, HYPERCALL.TAKE)).toBe(OK);
     expect([vmm.instance(2).holdsPlatform, reachable(vmm, 2, APIC)]).toEqual([1, ["same 7"]]);
   });
@@ -386,7 +388,7 @@ describe("sharing ends", () => {
     store(vmm, 0, APIC + 0x300n, 0x40051);
     interrupt(vmm);
     outb(vmm, 0, 0x604, 0x3401, 2);
-    expect([runs(vmm), reachable(vmm, 2, APIC), vmm.hypercall(0, HYPERCALL.TAKE)]).toEqual([2, [null], vmm.result.BUSY]);
+    expect([runs(vmm), vmm.mapUnder(0), vmm.hypercall(0, HYPERCALL.TAKE)]).toEqual([2, vmm.call.mapPointer!(VIEW), vmm.result.BUSY]);
     store(vmm, 0, APIC + 0xb0n, 0);
     alone(vmm);
     expect(vmm.hypercall(0, HYPERCALL.TAKE)).toBe(OK);

@@ -130,7 +130,7 @@ describe("a share of a processor on AMD-V", () => {
     const writes = (msr: number): boolean => {
       const number = 2 * (msr & 0x1fff) + 1;
       const offset = msr >= 0xc0010000 ? 0x1000 : msr >= 0xc0000000 ? 0x800 : 0;
-      return ((vmm.machine.memory.read(vmm.call.msrPermissionsOf!(2) + BigInt(offset + (number >> 3)), 1) >> BigInt(number & 7)) & 1n) === 0n;
+      return ((vmm.machine.memory.read(vmm.call.msrPermissionsOf!(4) + BigInt(offset + (number >> 3)), 1) >> BigInt(number & 7)) & 1n) === 0n;
     };
     for (const msr of [0xc0000081, 0xc0000082, 0xc0000084, 0xc0000102, 0xc0000100, TSC_AUX, 0x277, 0x48]) expect([msr, writes(msr)]).toEqual([msr, true]);
     for (const msr of [0xc0000080, 0x10, 0x3b, 0x1b, 0xc0010000, 0xc0010114]) expect([msr, writes(msr)]).toEqual([msr, false]);

@@ -9,7 +9,6 @@ const machine = new Machine([3]);
 const apic = new VirtualApic(machine, ["devices/virtual-apic-registers.ts", "devices/virtual-apic-handover.ts"]);
 const processor = machine.processors[0]!;
 const real = processor.apic;
-machine.onInterrupt = () => apic.call.acknowledgeInterrupt!();
 
 /** What its last holder left in the real APIC. */
 beforeEach(() => {

@@ -121,7 +121,6 @@ export class Vmm {
     this.loaded = this.load();
     writeBootInfo(this.machine, REGION + 256n, { ...PLACE, rsdp, apicIds, map });
     this.machine.onPause = () => this.deliverSignals();
-    this.machine.onInterrupt = () => this.call.acknowledgeInterrupt!();
   }
 
   protected createMachine(apicIds: number[]): Machine { return new Machine(apicIds); }

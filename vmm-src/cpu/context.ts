@@ -16,8 +16,8 @@ import { loadOwn, makeCurrent, passOwnMsrs, resetOwn, saveOwn } from '#processor
  * Room for the XSAVE areas of all shared processors, in as many pieces as their size
  * allows: 832 bytes with AVX, 2.7 KiB with AVX-512, 11 KiB with AMX.
  */
-const POOL_SIZE: u32 = 49152;
-const pool: FixedArray<u8, 49152> = zeroed(64);
+const POOL_SIZE: u32 = 180224;
+const pool: FixedArray<u8, 180224> = zeroed(64);
 const MAX_AREAS: u32 = 64;
 const areaUsed: FixedArray<boolean, 64> = zeroed();
 
@@ -88,17 +88,17 @@ function learnFeatures(): void {
   features.hasBarrier = (leaf.edx & CPUID_7_EDX_IBPB) !== 0;
 }
 
-/** Lets an instance write what is switched with its virtual CPUs. */
-export function passContextMsrs(instance: u32): void {
-  if (features.supervisor !== 0n) trapMsrWrite(instance, IA32_XSS, false);
+/** Lets a view's virtual CPUs write what is switched with them. */
+export function passContextMsrs(view: u32): void {
+  if (features.supervisor !== 0n) trapMsrWrite(view, IA32_XSS, false);
   if (features.hasXfd) {
-    trapMsrWrite(instance, IA32_XFD, false);
-    trapMsrWrite(instance, IA32_XFD_ERR, false);
+    trapMsrWrite(view, IA32_XFD, false);
+    trapMsrWrite(view, IA32_XFD_ERR, false);
   }
   if ((features.supervisor & CET_COMPONENTS) !== 0n) {
-    for (let i: u32 = IA32_U_CET; i <= IA32_INTERRUPT_SSP_TABLE; i++) trapMsrWrite(instance, i, false);
+    for (let i: u32 = IA32_U_CET; i <= IA32_INTERRUPT_SSP_TABLE; i++) trapMsrWrite(view, i, false);
   }
-  passOwnMsrs(instance);
+  passOwnMsrs(view);
 }
 
 function contextOf(vcpu: Vcpu): Context {
@@ -128,14 +128,15 @@ export function forgetContext(vcpu: Vcpu): void {
   context.area = 0n;
 }
 
-/** Whether there is room for two more contexts. */
-export function hasRoomForContexts(): boolean {
+/** Whether there is room for the contexts of `cpus` more shared processors, two of each. */
+export function hasRoomForContexts(cpus: u32): boolean {
   learnFeatures();
-  let free: u32 = POOL_SIZE / features.size;
+  const areas: u32 = POOL_SIZE / features.size;
+  let free: u32 = areas < MAX_AREAS ? areas : MAX_AREAS;
   for (let i: u32 = 0; i < MAX_AREAS; i++) {
     if (areaUsed[i]) free--;
   }
-  return free >= 2;
+  return free >= 2 * cpus;
 }
 
 /** Prepares the contexts of the virtual CPU that runs here and of a new one, which begins as after RESET. The caller has seen that there is room. */

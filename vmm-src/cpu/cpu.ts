@@ -5,7 +5,7 @@
  * is vendor-neutral.
  */
 import "../../compiler/core/dialect.mjs";
-import { CpuState } from '../abi.ts';
+import { CpuState, MAX_INSTANCES } from '../abi.ts';
 
 /** What another processor may ask of one (cpu/kick.ts). */
 export enum Command {
@@ -20,6 +20,8 @@ export enum Command {
   LEAVE = 4,
   /** The instance of Cpu.commandVcpu has ended: the processor is the other one's, which shares it. */
   UNSHARE = 5,
+  /** Carry Cpu.commandVcpu, too: the processor is shared from then on. */
+  SHARE = 6,
 }
 
 /** How a virtual CPU begins. */
@@ -39,6 +41,8 @@ export enum Idle {
   HALT_DEAF = 2,
   /** MWAIT: an interrupt, or a write that nobody sees from here; so it goes on after a while in any case. */
   MWAIT = 3,
+  /** The SIPI of its instance, as at its beginning or after an INIT. */
+  STARTUP = 4,
 }
 
 /** General registers by their number in instruction encodings: RAX RCX RDX RBX (RSP unused) RBP RSI RDI R8..R15. */
@@ -84,10 +88,13 @@ export class Vcpu extends Struct {
   idle: Idle;
   /** DIRECT_* bits: what is its guest's own, not to be trapped. */
   direct: u32;
+  /** Which memory map and MSRs it is given: its instance's, or those of sharedView. */
+  view: u32;
+  reserved: u32;
   /** By reason (cpu/exit.ts); a power of two, so that a mask is all the check an index needs. */
   exits: FixedArray<u64, 128>;
 }
-assertLayout<Vcpu>(1248, { stackTop: 128, cpu: 136, control: 144, launched: 152, exits: 224 });
+assertLayout<Vcpu>(1256, { stackTop: 128, cpu: 136, control: 144, launched: 152, exits: 232 });
 export const EXIT_MASK: u32 = 127;
 
 /** Vcpu.direct: no port exits. */
@@ -125,8 +132,13 @@ export class Cpu extends Struct {
   /** While two instances share it: whose the real local APIC is, and who has a virtual one. */
   holder: Vcpu | null;
   tenant: Vcpu | null;
+  /** Until then an INIT without an order may be one that called it to its tenant, before that was gone. TSC. */
+  strayUntil: u64;
+  /** 1: another processor has posted something for its tenant, and it has not looked yet. */
+  rung: u32;
+  reserved: u32;
 }
-assertLayout<Cpu>(88, { vcpu: 16 });
+assertLayout<Cpu>(104, { vcpu: 16 });
 export const NO_VECTOR: u32 = 0xffffffff;
 
 /** @asm */
@@ -137,6 +149,24 @@ export const vcpus: FixedArray<FixedArray<Vcpu, 32>, 2> = zeroed(64);
 /** The virtual CPU of an instance (from 1) on a processor. */
 export function vcpuOf(instance: u32, cpu: u32): Vcpu {
   return vcpus[instance - 1][cpu];
+}
+
+/** The view of an instance's virtual CPUs on shared processors: in it the local APIC's page is missing, and more MSRs exit. */
+export function sharedView(instance: u32): u32 {
+  return MAX_INSTANCES + instance;
+}
+
+/** The virtual CPU whose local APIC is the processor's own, if there is one. */
+export function apicHolderOf(cpu: Cpu): Vcpu | null {
+  const holder = cpu.holder;
+  if (holder !== null) return holder;
+  return cpu.tenant === null ? cpu.vcpu : null;
+}
+
+/** The virtual CPU of an instance that has a share of a processor. */
+export function tenantOf(cpu: Cpu, instance: u32): Vcpu | null {
+  const tenant = cpu.tenant;
+  return tenant !== null && tenant.instance === instance ? tenant : null;
 }
 
 /** Whether a virtual CPU has a share of a processor whose local APIC another instance holds. */

@@ -49,6 +49,37 @@ export function orderUnshare(cpu: Cpu, ended: Vcpu): void {
   order(cpu, Command.UNSHARE);
 }
 
+/** Makes a processor carry a second virtual CPU, from its start. */
+export function orderShare(cpu: Cpu, tenant: Vcpu): void {
+  cpu.commandVcpu = tenant;
+  order(cpu, Command.SHARE);
+}
+
+const RING_POLLS: u32 = 2000;
+const RINGS: u32 = 4;
+
+/**
+ * Makes a shared processor look at what has been posted for its tenant. Two may ring
+ * each other, from the VMM where neither takes a signal: so this is no order, but
+ * waits for a while at most. Either looks again before it enters a guest.
+ */
+export function ring(self: Cpu, cpu: Cpu): void {
+  atomicStore(cpu.rung, 1);
+  for (let i: u32 = 0; i < RINGS; i++) {
+    signal(cpu);
+    for (let polls: u32 = 0; polls < RING_POLLS; polls++) {
+      if (atomicLoad(cpu.rung) === 0) return;
+      atomicStore(self.rung, 0);
+      pause();
+    }
+  }
+}
+
+/** The processor that runs this looks at what has been posted for its tenant. */
+export function answerRing(cpu: Cpu): void {
+  atomicStore(cpu.rung, 0);
+}
+
 /** Makes a processor exit, and look at whose turn it is. */
 export function attract(cpu: Cpu): void {
   order(cpu, Command.FLUSH);

@@ -166,12 +166,13 @@ function anyBit(register: u32): boolean {
   return false;
 }
 
+/** Two for each vector: it is taken, and acknowledged. */
 const DRAIN_ROUNDS: u32 = 512;
 
 /**
  * Puts the local APIC into the state after INIT (12.4.7.3), so that its next
- * holder finds nothing of the last one's: sources masked, requests taken and
- * acknowledged by the VMM's own handler, then the APIC disabled by software.
+ * holder finds nothing of the last one's: sources masked, requests taken by the
+ * VMM's own handler and acknowledged, then the APIC disabled by software.
  */
 export function resetLocalApic(): void {
   writeApic(APIC_INITIAL_COUNT, 0);
@@ -189,15 +190,4 @@ export function resetLocalApic(): void {
     writeApic(APIC_DFR, FLAT_MODEL);
   }
   writeApic(APIC_SVR, SVR_RESET);
-}
-
-/** Whether interrupts that the VMM accepts are not acknowledged: an instance will do that. */
-export function keepInService(keep: boolean): void {
-  keeps = keep;
-}
-let keeps: boolean = false;
-
-/** Acknowledges an interrupt that arrived while the VMM drained the APIC. @entry */
-export function acknowledgeInterrupt(): void {
-  if (!keeps) writeApic(APIC_EOI, 0);
 }

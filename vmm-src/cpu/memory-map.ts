@@ -6,8 +6,16 @@
  * is split when part of it changes, and the tables below one that takes their
  * place are free again. Each map has a pool of tables, so that nothing is
  * ever allocated elsewhere.
+ *
+ * A shared view (cpu/cpu.ts) of an instance's map is the same without one page, the
+ * local APIC's. The four tables on the way there are its own, all others the map's:
+ *
+ *   root ─┬─▶ … ─┬─▶ … ─┬─▶ page table ─▶ pages
+ *   view's│      │      │
+ *   root ─┴─▶ …' ┴─▶ …' ┴─▶ page table' ─▶ the same pages but one
  */
 import { MAX_INSTANCES } from '../abi.ts';
+import { APIC_DEFAULT_BASE } from '../machine/apic.ts';
 import { PAGE_SIZE, PTE_ADDRESS, PTE_LARGE, PageTable, SIZE_1G, SIZE_2M, SIZE_512G } from '../machine/registers.ts';
 import { IoFormat, ioPageBits, ioTableBits } from './io-page-format.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ, MAP_WRITE } from './permissions.ts';
@@ -33,6 +41,11 @@ const freedCount: FixedArray<u32, 4> = zeroed();
 /** Tables of the devices' maps that are out of use, but that a unit may still have looked up. */
 const retired: FixedArray<FixedArray<u64, 96>, 2> = zeroed();
 const retiredCount: FixedArray<u32, 2> = zeroed();
+
+const VIEW_LEVELS: u32 = 4;
+/** Of each instance's view, the tables on the way to the missing page, from the root. */
+const viewTables: FixedArray<FixedArray<PageTable, 4>, 2> = zeroed(4096);
+const viewed: FixedArray<boolean, 2> = zeroed();
 
 /** How the machine's IOMMUs want their tables. */
 let ioFormat: IoFormat = IoFormat.NONE;
@@ -68,6 +81,7 @@ function clearMap(map: u32): void {
 
 /** Empties an instance's (from 1) map. */
 export function resetMap(instance: u32): void {
+  closeView(instance);
   clearMap(instance);
   clearMap(ioMap(instance));
 }
@@ -82,9 +96,10 @@ export function ioRoot(instance: u32, levels: u32): HostPhysical {
   return levels === 4 ? u64(addressOf(root)) : root[0] & PTE_ADDRESS;
 }
 
-/** What the processor is told of an instance's map. */
-export function mapPointer(instance: u32): u64 {
-  return pointerTo(u64(addressOf(rootOf(instance))), instance);
+/** What the processor is told of an instance's map, or of its shared view. */
+export function mapPointer(view: u32): u64 {
+  const root = view > MAX_INSTANCES ? viewTables[view - MAX_INSTANCES - 1][0] : rootOf(view);
+  return pointerTo(u64(addressOf(root)), view);
 }
 
 /** Tables still free in an instance's pool. The map for devices never needs more: no memory type divides its pages. */
@@ -215,10 +230,43 @@ function mapPages(map: u32, guest: GuestPhysical, host: HostPhysical, size: u64,
   }
 }
 
+/** Makes an instance's view what its map is by now; entries change one by one, under processors that walk them. */
+function updateView(instance: u32): void {
+  if (!viewed[instance - 1]) return;
+  const hole: u64 = u64(APIC_DEFAULT_BASE);
+  let table = rootOf(instance);
+  for (let level: u32 = 0; level < VIEW_LEVELS; level++) {
+    const own = viewTables[instance - 1][level];
+    const way: u32 = wrapU32(hole >> u64(39 - 9 * level)) & 511;
+    for (let i: u32 = 0; i < 512; i++) {
+      if (i !== way) own[i] = table[i];
+    }
+    if (level === VIEW_LEVELS - 1) own[way] = 0n;
+    else {
+      own[way] = addressOf(viewTables[instance - 1][level + 1]) | TABLE_BITS;
+      table = tableBelow(instance, table, way, level === 0 ? SIZE_1G : level === 1 ? SIZE_2M : PAGE_SIZE);
+    }
+  }
+}
+
+/** Makes the shared view of an instance's map; false if there is one. */
+export function openView(instance: u32): boolean {
+  if (viewed[instance - 1]) return false;
+  viewed[instance - 1] = true;
+  updateView(instance);
+  return true;
+}
+
+/** Nobody walks the view any more. */
+export function closeView(instance: u32): void {
+  viewed[instance - 1] = false;
+}
+
 /** Maps guest-physical [guest, guest + size) to host-physical [host, …) with `permissions`, MAP_*. */
 export function mapRange(instance: u32, guest: GuestPhysical, host: HostPhysical, size: u64, permissions: u64): void {
   mapPages(instance, guest, host, size, permissions);
   if (ioFormat !== IoFormat.NONE) mapPages(ioMap(instance), guest, host, size, permissions);
+  updateView(instance);
 }
 
 /** Maps [address, address + size) onto itself: guest-physical is host-physical. */
@@ -239,6 +287,7 @@ function unmapPages(map: u32, guest: u64, size: u64): void {
 export function unmapRange(instance: u32, guest: u64, size: u64): void {
   unmapPages(instance, guest, size);
   if (ioFormat !== IoFormat.NONE) unmapPages(ioMap(instance), guest, size);
+  updateView(instance);
 }
 
 const SMALL_STEP: u64 = 0x4000000n;

@@ -8,7 +8,7 @@ import { bootInfo } from '../machine/region.ts';
 import { IOAPIC_MASKED } from '../machine/apic.ts';
 import { readTsc } from '../machine/intrinsics.ts';
 import { sendSelf } from '../cpu/local-apic.ts';
-import { Vcpu, isTenant } from '../cpu/cpu.ts';
+import { Vcpu, cpuOf, isTenant } from '../cpu/cpu.ts';
 import { setTimer } from '#processor/timer.ts';
 import { ioapicEntry } from './ioapic.ts';
 
@@ -19,8 +19,9 @@ const DEFAULT_PERIOD_NS: u64 = 4000000n;
 
 let periodNs: u64 = DEFAULT_PERIOD_NS;
 let running: boolean = false;
-/** TSC of a tenant's next tick. */
+/** TSC of a tenant's next tick, and its processor's number. */
 let deadline: u64 = NEVER;
+let place: u32 = 0;
 /** The instance's own timer has taken over: the tick has done its work. */
 let retired: boolean = false;
 
@@ -42,6 +43,7 @@ function periodTicks(): u64 {
 
 /** A tenant's turns are timed already: its tick is one of the deadlines that end them. */
 function startTimer(vcpu: Vcpu): void {
+  place = cpuOf(vcpu).index;
   if (isTenant(vcpu)) deadline = readTsc() + periodTicks();
   else setTimer(vcpu, periodTicks(), vector());
 }
@@ -72,14 +74,14 @@ export function retireTick(vcpu: Vcpu): void {
   stopTimer(vcpu);
 }
 
-/** When a tenant's tick is due, in TSC ticks; NEVER if it has none. */
-export function tickDeadline(): u64 {
-  return deadline;
+/** When the tick of a processor's tenant is due, in TSC ticks; NEVER if it has none. */
+export function tickDeadline(cpu: u32): u64 {
+  return cpu === place ? deadline : NEVER;
 }
 
-/** Brings a tenant's tick up to now: its vector if it is due, else 0. */
-export function advanceTick(now: u64): u32 {
-  if (now < deadline) return 0;
+/** Brings the tick of a processor's tenant up to now: its vector if it is due, else 0. */
+export function advanceTick(cpu: u32, now: u64): u32 {
+  if (now < tickDeadline(cpu)) return 0;
   const period = periodTicks();
   deadline = now + period - (now - deadline) % period;
   return vector();
@@ -87,6 +89,7 @@ export function advanceTick(now: u64): u32 {
 
 /** What was a tenant has its processor, and the timer, for itself. */
 export function keepTick(vcpu: Vcpu): void {
+  if (cpuOf(vcpu).index !== place) return;
   deadline = NEVER;
   if (running) startTimer(vcpu);
 }

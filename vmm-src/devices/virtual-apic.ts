@@ -3,7 +3,8 @@
  * (SDM Vol. 3A, chapter 12): what is requested, what is in service, and what may
  * interrupt now. Its registers are in virtual-apic-registers.ts, its timer in
  * virtual-apic-timer.ts, and how it becomes the real one in virtual-apic-handover.ts.
- * Only the processor that carries the virtual CPU touches it; others `post`.
+ * Only the processor that carries the virtual CPU touches it; others `post`, also
+ * what goes to the virtual CPU past the APIC: NMI, INIT and SIPI.
  *
  * It depends on nothing but memory and the time that callers pass. What it cannot
  * do alone (to interrupt another processor, to tell the IOAPIC) it gives back.
@@ -30,6 +31,7 @@ const CLASS: u32 = 0xf0;
 const CLASS_SHIFT: u32 = 4;
 const XAPIC_ID_SHIFT: u32 = 24;
 const BANK_WORDS: u32 = 8;
+const SIPI_PRESENT: u32 = 0x100;
 
 /**
  * The first KiB is in the layout of the register page, and the whole is a page, so
@@ -55,7 +57,11 @@ export class VirtualApic extends Aligned<4096> {
   posted: FixedArray<u32, 256>;
   /** 1: some of `posted` are. */
   anyPosted: u32;
-  reserved: FixedArray<u32, 501>;
+  /** 1: an NMI, an INIT; a SIPI's vector with SIPI_PRESENT. What came before the INIT is not there any more. */
+  postedNmi: u32;
+  postedInit: u32;
+  postedSipi: u32;
+  reserved: FixedArray<u32, 498>;
 }
 assertLayout<VirtualApic>(4096, { registers: 0, base: 1024, posted: 1064 });
 
@@ -140,12 +146,25 @@ export function initVirtualApic(apic: VirtualApic): void {
   collectPosted(apic);
 }
 
+function dropSignals(apic: VirtualApic): void {
+  atomicStore(apic.postedNmi, 0);
+  atomicStore(apic.postedInit, 0);
+  atomicStore(apic.postedSipi, 0);
+}
+
 /** The state after RESET (12.4.7.1), in xAPIC mode, for the virtual CPU of an instance. */
 export function resetVirtualApic(apic: VirtualApic, instance: u32, id: u32, isBootstrap: boolean): void {
   apic.instance = instance;
   apic.id = id;
   apic.base = APIC_DEFAULT_BASE | APIC_BASE_ENABLE | (isBootstrap ? APIC_BASE_BSP : 0n);
+  dropSignals(apic);
   initVirtualApic(apic);
+}
+
+/** It begins in x2APIC mode, as all processors of its instance do. */
+export function beginInX2apicMode(apic: VirtualApic): void {
+  apic.base |= APIC_BASE_X2APIC;
+  setIds(apic);
 }
 
 function bankWord(bank: u32, vector: u32): u32 {
@@ -237,6 +256,35 @@ export function raise(apic: VirtualApic, vector: u32, level: boolean): boolean {
 export function post(apic: VirtualApic, vector: u32): void {
   atomicStore(apic.posted[vector & 255], 1);
   atomicStore(apic.anyPosted, 1);
+}
+
+export function postNmi(apic: VirtualApic): void {
+  atomicStore(apic.postedNmi, 1);
+}
+
+export function postInit(apic: VirtualApic): void {
+  atomicStore(apic.postedSipi, 0);
+  atomicStore(apic.postedInit, 1);
+}
+
+export function postSipi(apic: VirtualApic, vector: u32): void {
+  atomicStore(apic.postedSipi, SIPI_PRESENT | (vector & 0xff));
+}
+
+/** Takes an NMI that was posted. */
+export function takeNmi(apic: VirtualApic): boolean {
+  return atomicExchange(apic.postedNmi, 0) !== 0;
+}
+
+/** Takes an INIT that was posted. */
+export function takeInit(apic: VirtualApic): boolean {
+  return atomicExchange(apic.postedInit, 0) !== 0;
+}
+
+/** Takes a SIPI that was posted: its vector, or NO_INTERRUPT. */
+export function takeSipi(apic: VirtualApic): u32 {
+  const sipi = atomicExchange(apic.postedSipi, 0);
+  return sipi === 0 ? NO_INTERRUPT : sipi & 0xff;
 }
 
 /** Takes in what other processors have posted. */

@@ -3,7 +3,7 @@
  * below or in instance/ → exit.asm, with the guest's registers in the Vcpu.
  */
 import {
-  ABI_VERSION, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
+  ABI_VERSION, CPUID_SHARED, CPUID_SIGNATURE, CpuState, EventType, SIGNATURE_EBX, SIGNATURE_ECX, SIGNATURE_EDX, StopReason,
 } from '../abi.ts';
 import { Command, Cpu, RAX, RBX, RCX, RDX, StartKind, Vcpu, cpuOf, isTenant } from '../cpu/cpu.ts';
 import { isX2apic } from '../cpu/local-apic.ts';
@@ -23,10 +23,10 @@ import { handleIo } from '../instance/io.ts';
 import { X2APIC_ICR, instanceOf, isSharedMsr } from '../instance/instance.ts';
 import { writeX2apicIcr } from '../instance/ipi.ts';
 import { handleMemoryExit } from '../instance/mmio.ts';
-import { handleHalt, handleMachineCheck, handleMwait, nextTurn, unshare } from '../instance/share.ts';
+import { handleHalt, handleMachineCheck, handleMwait, nextTurn, share, unshare } from '../instance/share.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
 import { handleTaskPriority, readTenantMsr, writeTenantMsr } from '../instance/tenant-apic.ts';
-import { CpuidResult, cpuid, readMsr, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
+import { CpuidResult, cpuid, readMsr, readTsc, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
 import { APIC_BASE_BSP, IA32_APIC_BASE } from '../machine/msr.ts';
 import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
 import { panic } from './panic.ts';
@@ -69,7 +69,7 @@ function handleCpuid(vcpu: Vcpu): void {
     result.eax = ABI_VERSION;
     result.ebx = vcpu.instance;
     result.ecx = vcpu.index;
-    result.edx = 0;
+    result.edx = cpuOf(vcpu).tenant === null ? 0 : CPUID_SHARED;
   }
   vcpu.registers[RAX] = u64(result.eax);
   vcpu.registers[RBX] = u64(result.ebx);
@@ -150,11 +150,12 @@ function obeyOrder(vcpu: Vcpu): boolean {
   const command = takeOrder(vcpu);
   if (command === Command.NONE) return false;
   if (command === Command.LEAVE) leaveAndHalt(vcpu);
-  if (command === Command.SWITCH || command === Command.UNSHARE) {
+  if (command === Command.SWITCH || command === Command.SHARE || command === Command.UNSHARE) {
     const cpu = cpuOf(vcpu);
     const named = cpu.commandVcpu;
     if (named === null) unreachable();
     if (command === Command.SWITCH) switchTo(vcpu, named);
+    else if (command === Command.SHARE) share(vcpu, named);
     else unshare(cpu, named);
     finishOrder(cpu);
   }
@@ -165,6 +166,8 @@ function obeyOrder(vcpu: Vcpu): boolean {
 function handleInit(vcpu: Vcpu): void {
   const cpu = cpuOf(vcpu);
   const announced = atomicExchange(cpu.guestInit, 0) !== 0;
+  // A shared processor is rung by INIT; its holder does not get one of its own, which would be the tenant's end, too.
+  if (cpu.tenant !== null || (!announced && readTsc() < cpu.strayUntil)) return;
   // A guarded guest's INITs are announced; another one is left over from an order that was carried out without it.
   if ((instanceOf(vcpu.instance).apicGuarded && !announced) || hasJustStarted(vcpu, cpu)) return;
   waitForSipi(vcpu, cpu);
@@ -232,8 +235,7 @@ export function handleRareExit(vcpu: Vcpu): Vcpu {
   // The guest repeats what it exited for, if it still has this processor then.
   if (hasOrder(cpu) && !isSignal(exit) && instanceOf(vcpu.instance).apicGuarded) obeyOrder(vcpu);
   else handleOther(vcpu, exit);
-  if (cpu.tenant !== null) return nextTurn(cpu, exit);
-  let next = carried(cpu);
+  let next = cpu.tenant === null ? carried(cpu) : nextTurn(cpu, exit);
   while (waitsHere(cpu)) {
     waitForSignal(cpu);
     handleSignal(next, Exit.NMI);

@@ -3,10 +3,10 @@
  * given up. Everything is checked before anything changes; while it changes, the
  * first instance's other processors are held.
  */
-import { BootRequest, EventType, InstanceState, MAX_CPUS, MAX_WEIGHT, ResourceKind, Result } from '../abi.ts';
+import { BootRequest, CpuState, EventType, InstanceState, MAX_CPUS, MAX_WEIGHT, ResourceKind, Result } from '../abi.ts';
 import { KernelStart, checkKernel, prepareKernel } from '../boot/linux.ts';
 import { Cpu, StartKind, Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
-import { holdOthers, letGo, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
+import { holdOthers, letGo, orderShare, orderSwitch, rememberLogicalId } from '../cpu/kick.ts';
 import { isX2apicLocked } from '../cpu/apic-mode.ts';
 import { MAP_TABLES_PER_RANGE, mapIdentical, mapRange, mapTablesFree, resetMap, unmapRange } from '../cpu/memory-map.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
@@ -44,21 +44,27 @@ export function otherInstance(instance: u32): u32 {
   return 3 - instance;
 }
 
-/** A share is of the processor that asks, which is all that the caller has or the one that it keeps. */
-function checkShare(request: BootRequest, self: Cpu): Result {
-  if (request.cpuMask !== 0n || request.shareMask !== 1n << u64(self.index)) return Result.CPU;
-  if (request.weight < 1 || request.weight > MAX_WEIGHT) return Result.CPU;
-  return mayShare() ? Result.OK : Result.CAPABILITY;
+function has(mask: u64, cpu: u32): boolean {
+  return (mask >> u64(cpu) & 1n) !== 0n;
 }
 
+/** Whole processors and shared ones are the caller's; a whole one is not that which asks, a shared one runs. */
 function checkCpus(request: BootRequest, parent: u32, self: Cpu): Result {
-  if (request.shareMask !== 0n) return checkShare(request, self);
-  if (request.cpuMask === 0n || (request.cpuMask >> u64(MAX_CPUS)) !== 0n) return Result.CPU;
+  const all: u64 = request.cpuMask | request.shareMask;
+  if (all === 0n || (all >> u64(MAX_CPUS)) !== 0n || (request.cpuMask & request.shareMask) !== 0n) return Result.CPU;
+  let shares: u32 = 0;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    if ((request.cpuMask >> u64(i) & 1n) === 0n) continue;
-    if (i === self.index || cpuOwner(i) !== parent || cpus[i].vcpu === null) return Result.CPU;
+    if (!has(all, i)) continue;
+    if (cpuOwner(i) !== parent || cpus[i].vcpu === null || has(request.cpuMask, self.index)) return Result.CPU;
+    if (!has(request.shareMask, i)) continue;
+    if (cpus[i].state !== CpuState.RUNNING) return Result.CPU;
+    shares++;
   }
-  return Result.OK;
+  if (shares === 0) return Result.OK;
+  if (request.weight < 1 || request.weight > MAX_WEIGHT) return Result.CPU;
+  // Their interrupts would arrive at local APICs that the caller holds.
+  if (request.functionCount !== 0) return Result.FUNCTION;
+  return mayShare(shares) ? Result.OK : Result.CAPABILITY;
 }
 
 /**
@@ -160,13 +166,14 @@ function unpartition(request: BootRequest, parent: u32, child: u32): void {
   instanceOf(child).state = InstanceState.NONE;
 }
 
-/** A virtual CPU that begins at the kernel's entry. */
+/** A virtual CPU that waits for its SIPI, unless it is to begin at the kernel's entry. */
 function newVcpu(child: u32, index: u32, start: KernelStart): Vcpu {
   const vcpu = vcpuOf(child, index);
   fillBytes(addressOf(vcpu), 0, u64(sizeOf<Vcpu>()));
   vcpu.instance = child;
   vcpu.index = index;
-  vcpu.start = StartKind.BOOT_64;
+  vcpu.view = child;
+  vcpu.start = StartKind.WAIT_FOR_SIPI;
   vcpu.startRip = start.entry;
   vcpu.startRsi = start.params;
   vcpu.startCr3 = start.cr3;
@@ -174,17 +181,29 @@ function newVcpu(child: u32, index: u32, start: KernelStart): Vcpu {
   return vcpu;
 }
 
-/** Starts the processors: the first one at the kernel's entry, the rest waiting for its SIPI. */
-function startCpus(request: BootRequest, child: u32, start: KernelStart): void {
-  let first = true;
+/** The first whole processor boots the kernel, or else the first shared one. */
+function bootCpu(request: BootRequest): u32 {
+  const mask = hasWholeCpus(request) ? request.cpuMask : request.shareMask;
+  let cpu: u32 = 0;
+  while (!has(mask, cpu)) cpu++;
+  return cpu;
+}
+
+/** Starts the processors: one at the kernel's entry, the rest waiting for its SIPI. */
+function startCpus(request: BootRequest, parent: Vcpu, child: u32, start: KernelStart): void {
+  const boots = bootCpu(request);
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    if ((request.cpuMask >> u64(i) & 1n) === 0n) continue;
+    if (!has(request.cpuMask | request.shareMask, i)) continue;
     const vcpu = newVcpu(child, i, start);
-    if (!first) vcpu.start = StartKind.WAIT_FOR_SIPI;
+    if (i === boots) vcpu.start = StartKind.BOOT_64;
+    if (has(request.shareMask, i)) {
+      if (i === cpuOf(parent).index) share(parent, vcpu);
+      else orderShare(cpus[i], vcpu);
+      continue;
+    }
     setCpuOwner(i, child);
     record(EventType.GRANTED, child, i, u64(ResourceKind.CPU), u64(i));
     orderSwitch(cpus[i], vcpu);
-    first = false;
   }
 }
 
@@ -214,11 +233,8 @@ export function boot(request: BootRequest, vcpu: Vcpu): Result {
   if (prepared !== Result.OK) return prepared;
   record(EventType.GRANTED, child, self.index, u64(ResourceKind.MEMORY), request.memorySize);
   record(EventType.LAUNCHED, child, self.index, start.entry, 0n);
-  if (request.shareMask !== 0n) {
-    share(vcpu, newVcpu(child, self.index, start));
-    return Result.OK;
-  }
-  startCpus(request, child, start);
+  startCpus(request, vcpu, child, start);
+  if (!hasWholeCpus(request)) return Result.OK;
   holdOthers(self, parent);
   confineIoapic(vcpu);
   updateIommu(parent);

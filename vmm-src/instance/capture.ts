@@ -75,6 +75,7 @@ function prepareCpu(index: u32): void {
   const vcpu = vcpuOf(FIRST, index);
   vcpu.instance = FIRST;
   vcpu.index = index;
+  vcpu.view = FIRST;
   buildProcessor(index);
 }
 

@@ -11,10 +11,11 @@ import {
   IA32_SYSENTER_EIP, IA32_SYSENTER_ESP, IA32_TSC_DEADLINE, X2APIC_MSR_BASE,
 } from '../machine/msr.ts';
 import { PAGE_SIZE } from '../machine/registers.ts';
-import { mapIdentical, unmapRange } from '../cpu/memory-map.ts';
+import { mapIdentical, openView, unmapRange } from '../cpu/memory-map.ts';
+import { sharedView } from '../cpu/cpu.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { passContextMsrs } from '../cpu/context.ts';
-import { resetMsrs, trapAllMsrWrites, trapAllPorts, trapMsrRead, trapMsrWrite, trapPorts } from '#processor/bitmaps.ts';
+import { copyMsrs, resetMsrs, trapAllMsrWrites, trapAllPorts, trapMsrRead, trapMsrWrite, trapPorts } from '#processor/bitmaps.ts';
 import { guardVendorMsrs, guardVirtualizationMsrs, isVendorMsr } from '#processor/msrs.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
 import { ioapicBase } from '../devices/ioapic.ts';
@@ -145,17 +146,19 @@ const OWN_MSRS: FixedArray<u32, 9> = [
 ];
 
 /**
- * An instance that holds no local APIC, but a share of a processor: every access to
- * the APIC exits, and every write of an MSR that is not switched with its virtual CPU.
+ * The view of an instance's tenants: every access to the local APIC exits, and every
+ * write of an MSR that is not switched with the virtual CPU.
  */
-export function virtualizeApic(instance: u32): void {
-  unmapRange(instance, APIC_DEFAULT_BASE, PAGE_SIZE);
-  trapAllMsrWrites(instance);
-  for (let i: u32 = 0; i < OWN_MSRS.length; i++) trapMsrWrite(instance, OWN_MSRS[i], false);
-  passContextMsrs(instance);
-  guardVirtualizationMsrs(instance);
-  trapMsrRead(instance, IA32_TSC_DEADLINE, true);
-  for (let i: u32 = 0; i < X2APIC_MSRS; i++) trapMsrRead(instance, X2APIC_MSR_BASE + i, true);
+export function openTenantView(instance: u32): void {
+  if (!openView(instance)) return;
+  const view = sharedView(instance);
+  copyMsrs(instance, view);
+  trapAllMsrWrites(view);
+  for (let i: u32 = 0; i < OWN_MSRS.length; i++) trapMsrWrite(view, OWN_MSRS[i], false);
+  passContextMsrs(view);
+  guardVirtualizationMsrs(view);
+  trapMsrRead(view, IA32_TSC_DEADLINE, true);
+  for (let i: u32 = 0; i < X2APIC_MSRS; i++) trapMsrRead(view, X2APIC_MSR_BASE + i, true);
 }
 
 /** MSRs of an instance that does not hold the platform: what it writes to its local APIC is looked at. */
@@ -165,12 +168,6 @@ export function confineMsrs(instance: u32): void {
   guardSharedMsrs(instance, true);
   trapMsrWrite(instance, X2APIC_ICR, true);
   trapMsrRead(instance, IA32_APIC_BASE, true);
-}
-
-/** Undoes virtualizeApic, for an instance that is given the real local APIC. */
-export function ownApic(instance: u32): void {
-  mapIdentical(instance, APIC_DEFAULT_BASE, PAGE_SIZE, MAP_READ | MAP_EXECUTE);
-  confineMsrs(instance);
 }
 
 /** What an instance still exits for: TRAPPED_* bits. */

@@ -12,17 +12,15 @@ import { configIn, configOut, isConfigPort } from '../devices/pci-config.ts';
 import { takeMapChange } from '../devices/messages/registers.ts';
 import { COM1, UART_IRQ, UART_PORTS, uartInterrupt } from '../devices/uart.ts';
 import { portRead, portWrite } from '../machine/ports.ts';
+import { raiseEntry } from './deliver.ts';
 import { instanceOf, runningInstances } from './instance.ts';
-import { raiseEntry } from './ipi.ts';
 import { forgetMaps } from './mmio.ts';
 import { stopSelf } from './stop.ts';
-import { raiseVirtual } from './tenant-apic.ts';
 
 /** Raises an instance's console interrupt, if the line is up; `self` is the processor that runs this. */
 export function raiseConsole(self: Cpu, instance: u32): void {
   if (!uartInterrupt()) return;
-  raiseEntry(instance, ioapicEntry(UART_IRQ));
-  raiseVirtual(self, instance, ioapicEntry(UART_IRQ));
+  raiseEntry(self, instance, ioapicEntry(UART_IRQ));
 }
 
 function portIn(vcpu: Vcpu, port: u16, size: u32): void {

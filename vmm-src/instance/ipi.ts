@@ -1,53 +1,26 @@
 /**
- * Writes to a guarded local APIC. An instance interrupts only processors that it
- * holds: what names others, or everybody, is turned into one interrupt for each
- * processor of its own, or is stopped and recorded.
+ * Writes to a guarded local APIC. An instance interrupts only virtual CPUs of its
+ * own (deliver.ts), by interrupt commands and by the IOAPIC.
  */
-import { CpuState, EventType, MAX_CPUS } from '../abi.ts';
-import { Cpu, Vcpu, cpuOf, cpus } from '../cpu/cpu.ts';
-import { isX2apic, sendCommand, sendIpi, sendSelf, writeApic } from '../cpu/local-apic.ts';
+import { EventType, MAX_CPUS } from '../abi.ts';
+import { Vcpu, apicHolderOf, cpuOf, cpus } from '../cpu/cpu.ts';
+import { sendCommand, sendSelf, writeApic } from '../cpu/local-apic.ts';
 import { guestRip } from '#processor/guest.ts';
 import { sendStartup } from '#processor/signal.ts';
-import { ApicName, isCommanded, isNamed } from '../devices/apic-destination.ts';
+import { isCommanded, isNamed } from '../devices/apic-destination.ts';
 import { IOAPIC_PINS, readRealEntry, selectedRegister, writeRealEntry, writeRealIoapic } from '../devices/ioapic.ts';
 import { isRemapped } from '../devices/iommu/iommu.ts';
 import { retireTick } from '../devices/tick.ts';
 import { record } from '../events.ts';
 import {
-  APIC_ICR_HIGH, APIC_ICR_LOW, APIC_LDR, APIC_LVT_TIMER, DFR_RESET, FIRST_VALID_VECTOR, ICR_ASSERT, ICR_LEVEL, ICR_LOGICAL, ICR_MODE,
-  ICR_MODE_FIXED, ICR_MODE_INIT, ICR_MODE_LOWEST, ICR_MODE_NMI, ICR_MODE_STARTUP, ICR_SHORTHAND, ICR_SHORTHAND_SELF, ICR_VECTOR,
-  IOAPIC_SELECT, IOAPIC_TABLE, IOAPIC_WINDOW, LVT_MASKED,
+  APIC_ICR_HIGH, APIC_ICR_LOW, APIC_LDR, APIC_LVT_TIMER, ICR_LOGICAL, ICR_MODE, ICR_MODE_FIXED, ICR_MODE_INIT, ICR_MODE_LOWEST,
+  ICR_MODE_NMI, ICR_MODE_STARTUP, ICR_SHORTHAND, ICR_SHORTHAND_SELF, ICR_VECTOR, IOAPIC_SELECT, IOAPIC_TABLE, IOAPIC_WINDOW, LVT_MASKED,
 } from '../machine/apic.ts';
 import { bootInfo } from '../machine/region.ts';
 import { cpuOwner } from '../partition.ts';
+import { deliver, isInitDeassert, realName } from './deliver.ts';
 import { writeHolderTimer } from './holder-timer.ts';
 import { instanceOf } from './instance.ts';
-
-const ENTRY_DESTINATION_SHIFT: u64 = 56n;
-
-/** What a real APIC goes by: its mode is its instance's, its logical id its virtual CPU's, as the guest wrote it. */
-function nameOf(cpu: Cpu): ApicName {
-  const holder = cpu.holder;
-  const vcpu = holder === null ? cpu.vcpu : holder;
-  if (vcpu === null) return { id: cpu.apicId, x2apic: isX2apic(), logical: 0, model: DFR_RESET };
-  return { id: cpu.apicId, x2apic: instanceOf(vcpu.instance).x2apic, logical: vcpu.ldr, model: DFR_RESET };
-}
-
-/** Whether a command names the processor `index`, for the one that is `self`. */
-function isTarget(self: u32, index: u32, command: u32, destination: u32): boolean {
-  return isCommanded(nameOf(cpus[index & 31]), index === self, command, destination);
-}
-
-function isAllowedMode(command: u32): boolean {
-  const mode: u32 = command & ICR_MODE;
-  if (mode === ICR_MODE_FIXED || mode === ICR_MODE_LOWEST) return (command & ICR_VECTOR) >= FIRST_VALID_VECTOR;
-  return mode === ICR_MODE_NMI || mode === ICR_MODE_INIT || mode === ICR_MODE_STARTUP;
-}
-
-/** INIT level de-assert, which processors since the Pentium 4 ignore (SDM Vol. 3A, 12.6.1). */
-function isInitDeassert(command: u32): boolean {
-  return (command & (ICR_MODE | ICR_LEVEL | ICR_ASSERT)) === (ICR_MODE_INIT | ICR_LEVEL);
-}
 
 function isStartup(command: u32): boolean {
   const mode: u32 = command & ICR_MODE;
@@ -67,57 +40,22 @@ function forward(vcpu: Vcpu, command: u32, destination: u32): void {
   if (isInitDeassert(command)) return;
   const single = command & ~(ICR_SHORTHAND | ICR_LOGICAL);
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    if (i < bootInfo().cpuCount && isTarget(cpuOf(vcpu).index, i, command, destination)) sendStartup(cpus[i], single);
-  }
-}
-
-/** Sends an instance's command to each of its processors that it names. */
-function deliver(vcpu: Vcpu, command: u32, destination: u32): void {
-  const self = cpuOf(vcpu).index;
-  if ((command & ICR_SHORTHAND) === ICR_SHORTHAND_SELF) {
-    sendSelf(command & ICR_VECTOR);
-    return;
-  }
-  if (isInitDeassert(command)) return;
-  let found = false;
-  for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    if (cpuOwner(i) !== vcpu.instance || !isTarget(self, i, command, destination)) continue;
-    found = true;
-    if (cpus[i].state === CpuState.PARKED || !isAllowedMode(command)) continue;
-    const single = command & ~(ICR_SHORTHAND | ICR_LOGICAL);
-    if (isStartup(command)) sendStartup(cpus[i], single);
-    else sendIpi(cpus[i].apicId, single);
-    if ((command & ICR_MODE) === ICR_MODE_LOWEST) return;
-  }
-  const broadcast = (command & ICR_SHORTHAND) !== 0;
-  if (!found && !broadcast) {
-    record(EventType.IPI_VIOLATION, vcpu.instance, self, (u64(destination) << 32n) | u64(command), guestRip(vcpu));
+    if (i < bootInfo().cpuCount && isCommanded(realName(cpus[i]), i === cpuOf(vcpu).index, command, destination)) sendStartup(cpus[i], single);
   }
 }
 
 /** The guest has written an interrupt command. */
 function send(vcpu: Vcpu, command: u32, destination: u32): void {
-  if (instanceOf(vcpu.instance).apicGuarded) deliver(vcpu, command, destination);
-  else forward(vcpu, command, destination);
+  if (!instanceOf(vcpu.instance).apicGuarded) forward(vcpu, command, destination);
+  else if ((command & ICR_SHORTHAND) === ICR_SHORTHAND_SELF) sendSelf(command & ICR_VECTOR);
+  else deliver(vcpu, command, destination);
 }
 
 /** Whether a redirection entry's destination names a processor. */
 function isEntryTarget(index: u32, low: u32, destination: u32): boolean {
   const cpu = cpus[index & 31];
   if (cpu.vcpu === null) return false;
-  return (low & ICR_LOGICAL) !== 0 ? isNamed(nameOf(cpu), low, destination) : cpu.apicId === destination;
-}
-
-/** Raises an interrupt that the VMM makes where an unmasked entry of the instance's shadowed IOAPIC sends it: as a real one, to a processor that it holds. */
-export function raiseEntry(instance: u32, entry: u64): void {
-  const low: u32 = wrapU32(entry);
-  const vector: u32 = low & ICR_VECTOR;
-  if ((low & LVT_MASKED) !== 0 || vector < FIRST_VALID_VECTOR) return;
-  for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    if (cpuOwner(i) !== instance || !isEntryTarget(i, low, wrapU32(entry >> ENTRY_DESTINATION_SHIFT))) continue;
-    sendIpi(cpus[i].apicId, vector | ICR_ASSERT);
-    if ((low & ICR_MODE) === ICR_MODE_LOWEST) return;
-  }
+  return (low & ICR_LOGICAL) !== 0 ? isNamed(realName(cpu), low, destination) : cpu.apicId === destination;
 }
 
 /** Redirection entry (82093AA): mode in bits 8-10, logical in 11, destination in 56-63. Fixed, lowest priority and NMI are interrupts; the rest stops processors. */
@@ -135,7 +73,7 @@ function isAllowedEntry(instance: u32, low: u32, destination: u32): boolean {
 function ownLogical(instance: u32, destination: u32): u32 {
   let own: u32 = 0;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    const vcpu = cpus[i].vcpu;
+    const vcpu = apicHolderOf(cpus[i]);
     if (vcpu !== null && cpuOwner(i) === instance) own |= vcpu.ldr >> 24;
   }
   return destination & own;

@@ -1,5 +1,6 @@
 /**
- * Sharing: one processor carries a virtual CPU of each of two instances, by turns.
+ * Sharing: a processor carries a virtual CPU of each of two instances, by turns. Any
+ * processor of the first can be shared, several too, and beside whole ones of the second.
  * Who has the turn is schedule.ts's to say. Here are the beginning and the end of
  * it, and what happens at every exit in between (handleRareExit asks at its end who
  * goes on):
@@ -9,26 +10,31 @@
  *   the holder as soon as it is entered, which is at once.
  * - The tenant has a virtual local APIC (tenant-apic.ts), whose interrupts are
  *   injected when it can take them.
+ * - A tenant may wait for its SIPI, as any processor that an instance has not started
+ *   yet: INIT and SIPI are posted to it, as what other processors send always is.
  * - HLT gives the turn away. While the tenant does not want it, the holder halts as
  *   on a bare machine, in its HLT activity state, and the turn's timer ends where
  *   the tenant's next deadline is.
  */
 import { EventType, ResourceKind } from '../abi.ts';
 import { carry, forgetContext, hasRoomForContexts, prepareContexts } from '../cpu/context.ts';
-import { Cpu, Idle, Vcpu, cpuOf, cpus, isTenant } from '../cpu/cpu.ts';
+import { Cpu, Idle, StartKind, Vcpu, cpuOf, cpus, isTenant, sharedView, tenantOf } from '../cpu/cpu.ts';
 import { Exit } from '../cpu/exit.ts';
-import { attract, rememberLogicalId } from '../cpu/kick.ts';
-import { isX2apic, measureTimer, readApic, resetLocalApic, writeApic } from '../cpu/local-apic.ts';
+import { answerRing, attract, rememberLogicalId } from '../cpu/kick.ts';
+import { isX2apic, markBootstrap, measureTimer, readApic, resetLocalApic, writeApic } from '../cpu/local-apic.ts';
 import { makeCurrent } from '#processor/context.ts';
-import { advance, flushMemoryMap } from '#processor/guest.ts';
+import { advance } from '#processor/guest.ts';
 import {
   HAS_TURN_TIMER, becomeAlone, becomeHolder, becomeTenant, blocksTurns, canShare, hasInterruptsOn, injectInterrupt,
   injectMachineCheck, injectTenantNmi, isHalted, setHaltExits, setHalted, setInterruptWindow, setNmiWindow, setTurnTimer, takesInterrupt, takesNmi,
 } from '#processor/share.ts';
-import { buildVcpu } from '#processor/start.ts';
-import { retire } from '#processor/vcpu.ts';
+import { buildVcpu, startAtVector, waitForSipi } from '#processor/start.ts';
+import { adoptView, retire } from '#processor/vcpu.ts';
 import { advanceTick, keepTick, tickDeadline } from '../devices/tick.ts';
-import { NO_INTERRUPT, acknowledge, apicModel, collectPosted, deliverable, raise, resetVirtualApic, virtualApic } from '../devices/virtual-apic.ts';
+import {
+  NO_INTERRUPT, VirtualApic, acknowledge, apicModel, beginInX2apicMode, collectPosted, deliverable, initVirtualApic, raise, resetVirtualApic,
+  takeInit, takeNmi, takeSipi, virtualApic,
+} from '../devices/virtual-apic.ts';
 import { canHandOver, handOverApic } from '../devices/virtual-apic-handover.ts';
 import { advance as advanceTimer, nextDeadline, setTimerRate } from '../devices/virtual-apic-timer.ts';
 import { record } from '../events.ts';
@@ -37,8 +43,8 @@ import { CpuidResult, cpuid, readTsc } from '../machine/intrinsics.ts';
 import { CPUID_1_ECX_TSC_DEADLINE, CPUID_1_ECX_X2APIC } from '../machine/registers.ts';
 import { bootInfo } from '../machine/region.ts';
 import { FREE, setCpuOwner, setCpuTenant } from '../partition.ts';
-import { dropTimer, returnTimer, serveTimer, takeTimer, timerDeadline } from './holder-timer.ts';
-import { instanceOf, ownApic, virtualizeApic } from './instance.ts';
+import { returnTimer, serveTimer, takeTimer, timerDeadline } from './holder-timer.ts';
+import { instanceOf, openTenantView } from './instance.ts';
 import { Call, Schedule, Turn, decide, resetSchedule, setWeight } from './schedule.ts';
 
 const schedules: FixedArray<Schedule, 32> = zeroed();
@@ -49,9 +55,17 @@ export function scheduleOf(cpu: u32): Schedule {
   return schedules[cpu];
 }
 
-/** Whether the processor that runs this could be shared. */
-export function mayShare(): boolean {
-  return canShare() && hasRoomForContexts();
+/** Whether `count` processors like the one that runs this could be shared. */
+export function mayShare(count: u32): boolean {
+  return canShare() && hasRoomForContexts(count);
+}
+
+/** Whether an instance has a share of a processor, or of one whose local APIC it has still to get. */
+export function hasShares(instance: u32): boolean {
+  for (let i: u32 = 0; i < cpus.length; i++) {
+    if (tenantOf(cpus[i], instance) !== null) return true;
+  }
+  return false;
 }
 
 /** The virtual APIC is one as the real one is, which it may become. */
@@ -69,13 +83,18 @@ function copyModel(): void {
 export function share(holder: Vcpu, tenant: Vcpu): void {
   const cpu = cpuOf(holder);
   prepareContexts(holder, tenant);
-  virtualizeApic(tenant.instance);
+  openTenantView(tenant.instance);
+  tenant.view = sharedView(tenant.instance);
   copyModel();
-  resetVirtualApic(virtualApic(cpu.index), tenant.instance, cpu.apicId, true);
+  const boots = tenant.start === StartKind.BOOT_64;
+  const apic = virtualApic(cpu.index);
+  resetVirtualApic(apic, tenant.instance, cpu.apicId, boots);
+  if (instanceOf(tenant.instance).x2apic) beginInX2apicMode(apic);
   resetSchedule(schedules[cpu.index], readTsc(), bootInfo().tscKhz);
   applyWeights(cpu.index, holder.instance, tenant.instance);
   assert(buildVcpu(tenant, cpu));
   becomeTenant(tenant);
+  tenant.idle = boots ? Idle.NONE : Idle.STARTUP;
   makeCurrent(holder);
   becomeHolder(holder);
   takeTimer(holder);
@@ -110,6 +129,7 @@ export function weigh(): void {
 function endSharing(cpu: Cpu, left: Vcpu): void {
   cpu.holder = null;
   cpu.tenant = null;
+  cpu.strayUntil = readTsc() + u64(bootInfo().tscKhz);
   left.idle = Idle.NONE;
   forgetContext(left);
   setCpuTenant(cpu.index, FREE);
@@ -146,7 +166,6 @@ function dropHolder(cpu: Cpu): void {
   carry(cpu, tenant);
   retire(holder);
   makeCurrent(tenant);
-  dropTimer();
   resetLocalApic();
   if (!HAS_TURN_TIMER) writeApic(APIC_SVR, SVR_RESET | SVR_ENABLE);
   forgetContext(holder);
@@ -157,15 +176,17 @@ function dropHolder(cpu: Cpu): void {
 
 /** A tenant without a holder becomes the holder: its virtual local APIC the real one. */
 function succeed(cpu: Cpu, tenant: Vcpu, now: u64): void {
-  ownApic(tenant.instance);
-  flushMemoryMap(tenant);
+  const waits = tenant.idle === Idle.STARTUP;
   becomeAlone(tenant);
-  setHalted(tenant, tenant.idle === Idle.HALT || tenant.idle === Idle.HALT_DEAF);
+  if (!waits) setHalted(tenant, tenant.idle === Idle.HALT || tenant.idle === Idle.HALT_DEAF);
   endSharing(cpu, tenant);
+  adoptView(tenant, tenant.instance);
   handOverApic(virtualApic(cpu.index), now);
   instanceOf(tenant.instance).x2apic = isX2apic();
+  markBootstrap(tenant.start === StartKind.BOOT_64);
   rememberLogicalId(tenant);
   keepTick(tenant);
+  if (waits) waitForSipi(tenant, cpu);
 }
 
 /** The guest executed HLT, on a processor where that exits. */
@@ -192,13 +213,34 @@ export function handleMachineCheck(vcpu: Vcpu): void {
   injectMachineCheck(holder);
 }
 
+/** What its instance has sent the tenant past its local APIC (SDM Vol. 3A, 10.4.4 and 12.4.7.3). */
+function takeSignals(tenant: Vcpu, cpu: Cpu, apic: VirtualApic): void {
+  if (takeInit(apic)) {
+    tenant.idle = Idle.STARTUP;
+    tenant.nmiPending = 0;
+    initVirtualApic(apic);
+  }
+  const sipi = takeSipi(apic);
+  if (sipi !== NO_INTERRUPT && tenant.idle === Idle.STARTUP) {
+    carry(cpu, tenant);
+    startAtVector(tenant, u64(sipi));
+    becomeTenant(tenant);
+    tenant.idle = Idle.NONE;
+    record(EventType.CPU_STARTED, tenant.instance, cpu.index, u64(sipi), 0n);
+  }
+  if (takeNmi(apic) && tenant.idle !== Idle.STARTUP) tenant.nmiPending = 1;
+}
+
 /** Brings the tenant's timers up to now, and wakes it if there is something for it. */
 function attend(tenant: Vcpu, cpu: Cpu, now: u64): void {
   const apic = virtualApic(cpu.index);
+  answerRing(cpu);
+  takeSignals(tenant, cpu, apic);
   collectPosted(apic);
   advanceTimer(apic, now);
-  const vector = advanceTick(now);
+  const vector = advanceTick(cpu.index, now);
   if (vector !== 0) raise(apic, vector, false);
+  if (tenant.idle === Idle.STARTUP) return;
   if (tenant.nmiPending !== 0) tenant.idle = Idle.NONE;
   if (tenant.idle === Idle.NONE || tenant.idle === Idle.HALT_DEAF) return;
   if (tenant.idle === Idle.MWAIT && now >= mwaitEnds[cpu.index]) tenant.idle = Idle.NONE;
@@ -211,12 +253,12 @@ function earlier(a: u64, b: u64): u64 {
 
 /** When the tenant next has something to do, as far as is known. */
 function tenantDeadline(cpu: Cpu, tenant: Vcpu): u64 {
-  const deadline = earlier(nextDeadline(virtualApic(cpu.index)), tickDeadline());
+  const deadline = earlier(nextDeadline(virtualApic(cpu.index)), tickDeadline(cpu.index));
   return tenant.idle === Idle.MWAIT ? earlier(deadline, mwaitEnds[cpu.index]) : deadline;
 }
 
 function armTurn(vcpu: Vcpu, now: u64, turnEnd: u64): void {
-  const end = earlier(turnEnd, timerDeadline());
+  const end = earlier(turnEnd, timerDeadline(cpuOf(vcpu)));
   setTurnTimer(vcpu, end > now ? end - now : 0n);
 }
 
@@ -267,8 +309,9 @@ function runAlone(cpu: Cpu, tenant: Vcpu, now: u64): Vcpu {
   return tenant;
 }
 
-function callOf(exit: Exit, running: Vcpu, tenant: Vcpu): Call {
-  if (exit === Exit.INTERRUPT || exit === Exit.MACHINE_CHECK || exit === Exit.NMI || blocksTurns()) return Call.HOLDER;
+function callOf(cpu: Cpu, exit: Exit, running: Vcpu, tenant: Vcpu): Call {
+  const isOwnNmi = exit === Exit.NMI && cpu.signalled === 0;
+  if (exit === Exit.INTERRUPT || exit === Exit.MACHINE_CHECK || isOwnNmi || blocksTurns()) return Call.HOLDER;
   if (running === tenant) return Call.NONE;
   return exit === Exit.MWAIT ? Call.YIELD : Call.NONE;
 }
@@ -279,15 +322,15 @@ export function nextTurn(cpu: Cpu, exit: Exit): Vcpu {
   const tenant = cpu.tenant;
   if (running === null || tenant === null) unreachable();
   const now = readTsc();
-  attend(tenant, cpu, now);
-  serveTimer(now);
   const holder = cpu.holder;
+  if (holder !== null && running === holder) holder.idle = isHalted(holder) ? Idle.HALT : Idle.NONE;
+  attend(tenant, cpu, now);
+  serveTimer(cpu, now);
   if (holder === null) return runAlone(cpu, tenant, now);
-  if (running === holder) holder.idle = isHalted(holder) ? Idle.HALT : Idle.NONE;
   const schedule = schedules[cpu.index];
   const was: Turn = running === tenant ? Turn.TENANT : Turn.HOLDER;
   const holderWants = holder.idle === Idle.NONE;
-  const turn = decide(schedule, now, was, holderWants, wantsTurn(tenant), callOf(exit, running, tenant));
+  const turn = decide(schedule, now, was, holderWants, wantsTurn(tenant), callOf(cpu, exit, running, tenant));
   if (turn === Turn.HOLDER) {
     carry(cpu, holder);
     enterHolder(cpu, holder, tenant, now);

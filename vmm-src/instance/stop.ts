@@ -7,7 +7,7 @@ import { Cpu, StartKind, Vcpu, carries, cpuOf, cpus, vcpuOf } from '../cpu/cpu.t
 import { holdOthers, letGo, lock, orderSwitch, orderUnshare, unlock } from '../cpu/kick.ts';
 import { setApicMode } from '../cpu/apic-mode.ts';
 import { markBootstrap, resetLocalApic } from '../cpu/local-apic.ts';
-import { mapIdentical, resetMap } from '../cpu/memory-map.ts';
+import { closeView, mapIdentical, resetMap } from '../cpu/memory-map.ts';
 import { MAP_ALL } from '../cpu/permissions.ts';
 import { retire } from '#processor/vcpu.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
@@ -122,6 +122,7 @@ export function giveBack(vcpu: Vcpu, number: u32): Result {
     if (piece.owner === FREE) mapIdentical(self, piece.base, piece.size, MAP_ALL);
   }
   returnWindows(self);
+  closeView(self);
   guardApic(self, false);
   guardSharedMsrs(self, false);
   flushMemoryMap(vcpu);
@@ -157,6 +158,7 @@ function freshVcpu(instance: u32, index: u32): Vcpu {
   const vcpu = vcpuOf(instance, index);
   vcpu.instance = instance;
   vcpu.index = index;
+  vcpu.view = instance;
   vcpu.start = StartKind.WAIT_FOR_SIPI;
   vcpu.icrHigh = 0;
   vcpu.ldr = 0;

@@ -4,7 +4,7 @@
  * from then on it reaches the whole machine, as the first instance did.
  */
 import { CpuState, EventType, InstanceState, MAX_CPUS, ResourceKind, Result, SHIELDED } from '../abi.ts';
-import { Vcpu, cpuOf, cpus, isTenant, vcpuOf } from '../cpu/cpu.ts';
+import { Vcpu, cpuOf, cpus, vcpuOf } from '../cpu/cpu.ts';
 import { exposeLogicalId, holdOthers, letGo } from '../cpu/kick.ts';
 import { mapIdentity, resetMap, swapIoMaps } from '../cpu/memory-map.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
@@ -21,6 +21,7 @@ import { FREE, LOW_RAM_END, amountOf, cpuOwner, functionAt, functionTotal, moveE
 import { otherInstance } from './boot.ts';
 import { lowBase, setLowBase } from './guest-memory.ts';
 import { guardApic, guardSharedMsrs, hideRegion, instanceOf, openPorts } from './instance.ts';
+import { hasShares } from './share.ts';
 import { adoptFreeCpus } from './stop.ts';
 
 /** The private low MiB replaces the real one: what the kernel put there stays where it put it. */
@@ -64,8 +65,8 @@ export function takeEverything(vcpu: Vcpu): Result {
   if (instanceOf(self).holdsPlatform) return Result.OK;
   if (instanceOf(other).state !== InstanceState.STOPPED) return Result.INSTANCE;
   const cpu = cpuOf(vcpu);
-  // It has still to leave an interrupt handler before its local APIC is the real one.
-  if (isTenant(vcpu)) return Result.BUSY;
+  // One of its processors has still to leave an interrupt handler before its local APIC is the real one.
+  if (hasShares(self)) return Result.BUSY;
   exposeLogicalIds(vcpu);
   holdOthers(cpu, self);
   recordGrants(self, cpu.index);

@@ -15,10 +15,10 @@ let hasTscAux: boolean = false;
 const CPUID_EXTENDED: u32 = 0x80000001;
 const CPUID_RDTSCP: u32 = 0x8000000;
 
-/** Lets an instance write the MSRs that are switched. */
-export function passOwnMsrs(instance: u32): void {
-  passProcessorMsrs(instance);
-  if (hasTscAux) trapMsrWrite(instance, IA32_TSC_AUX, false);
+/** Lets a view write the MSRs that are switched. */
+export function passOwnMsrs(view: u32): void {
+  passProcessorMsrs(view);
+  if (hasTscAux) trapMsrWrite(view, IA32_TSC_AUX, false);
 }
 
 /** The context after RESET; what VMLOAD loads is in the new VMCB. */

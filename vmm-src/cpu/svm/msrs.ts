@@ -35,12 +35,12 @@ const LARGEST_EXTENDED: u32 = 0x80000000;
 const EAX_AUTOMATIC_IBRS: u32 = 0x100;
 
 /** Guards what an instance must never set by itself, and where SVM shows. */
-export function guardVirtualizationMsrs(instance: u32): void {
-  trapMsrRead(instance, IA32_EFER, true);
-  trapMsrWrite(instance, IA32_EFER, true);
-  trapMsrWrite(instance, VM_CR, true);
-  trapMsrRead(instance, VM_HSAVE_PA, true);
-  trapMsrWrite(instance, VM_HSAVE_PA, true);
+export function guardVirtualizationMsrs(view: u32): void {
+  trapMsrRead(view, IA32_EFER, true);
+  trapMsrWrite(view, IA32_EFER, true);
+  trapMsrWrite(view, VM_CR, true);
+  trapMsrRead(view, VM_HSAVE_PA, true);
+  trapMsrWrite(view, VM_HSAVE_PA, true);
 }
 
 /** Guards what reaches beyond the instance, or not. */
@@ -52,8 +52,8 @@ export function guardVendorMsrs(instance: u32, guard: boolean): void {
 const PROCESSOR_MSRS: FixedArray<u32, 7> = [IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK, IA32_KERNEL_GS_BASE, IA32_PAT, IA32_SPEC_CTRL];
 
 /** Lets an instance write what is in its VMCB. */
-export function passProcessorMsrs(instance: u32): void {
-  for (let i: u32 = 0; i < PROCESSOR_MSRS.length; i++) trapMsrWrite(instance, PROCESSOR_MSRS[i], false);
+export function passProcessorMsrs(view: u32): void {
+  for (let i: u32 = 0; i < PROCESSOR_MSRS.length; i++) trapMsrWrite(view, PROCESSOR_MSRS[i], false);
 }
 
 /** Whether guardVendorMsrs guards an MSR. */

@@ -21,7 +21,7 @@ import {
 import { Vcpu, cpuOf } from '../cpu.ts';
 import { Exit } from '../exit.ts';
 import { acceptInterrupts, clgi, stgi } from '../../machine/intrinsics.ts';
-import { countsOf, keepInService, readApic, writeApic } from '../local-apic.ts';
+import { countsOf, readApic, writeApic } from '../local-apic.ts';
 import { injectNmi, openInterruptWindow, withdrawInterruptWindow } from './guest.ts';
 import { vmcbOf } from './vcpu.ts';
 
@@ -182,11 +182,9 @@ function highest(bank: u32): u32 {
  */
 function acceptOne(): u32 {
   const before = highest(APIC_ISR);
-  keepInService(true);
   stgi();
   acceptInterrupts();
   clgi();
-  keepInService(false);
   const vector = highest(APIC_ISR);
   if (vector === TURN_VECTOR) writeApic(APIC_EOI, 0);
   return vector === before ? NO_VECTOR : vector;

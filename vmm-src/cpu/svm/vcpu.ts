@@ -28,13 +28,22 @@ export function activate(vcpu: Vcpu): Vmcb {
   vmcb.intercept1 = INTERCEPT_NMI | INTERCEPT_CPUID | INTERCEPT_INVD | INTERCEPT_INVLPGA | INTERCEPT_IO | INTERCEPT_MSR | INTERCEPT_SHUTDOWN;
   vmcb.intercept2 = INTERCEPT_SVM_INSTRUCTIONS;
   vmcb.ioPermissions = ioPermissionsOf(vcpu.instance);
-  vmcb.msrPermissions = msrPermissionsOf(vcpu.instance);
+  vmcb.msrPermissions = msrPermissionsOf(vcpu.view);
   // Per instance: a virtual CPU is alone with it on its processor.
   vmcb.asid = vcpu.instance;
   vmcb.tlbControl = TLB_CONTROL_FLUSH_ALL;
   vmcb.nestedControl = NESTED_PAGING;
-  vmcb.nestedCr3 = mapPointer(vcpu.instance);
+  vmcb.nestedCr3 = mapPointer(vcpu.view);
   return vmcb;
+}
+
+/** The virtual CPU goes on with another view. */
+export function adoptView(vcpu: Vcpu, view: u32): void {
+  vcpu.view = view;
+  const vmcb = vmcbOf(vcpu);
+  vmcb.msrPermissions = msrPermissionsOf(view);
+  vmcb.nestedCr3 = mapPointer(view);
+  vmcb.tlbControl = TLB_CONTROL_FLUSH_ALL;
 }
 
 /** Takes a virtual CPU off the processor that carries it; its state stays in its VMCB. */

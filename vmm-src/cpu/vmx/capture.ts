@@ -124,7 +124,7 @@ export function captureState(vcpu: Vcpu, cpu: Cpu, rip: u64, rsp: u64, cr3: u64)
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
   vmwrite(Vmcs.GUEST_INTERRUPTIBILITY, 0n);
   vmwrite(Vmcs.GUEST_PENDING_DEBUG, 0n);
-  invept(mapPointer(vcpu.instance));
+  invept(mapPointer(vcpu.view));
   invvpid(vpidOf(vcpu));
   return Result.OK;
 }

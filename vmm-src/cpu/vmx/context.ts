@@ -37,10 +37,10 @@ function exists(place: u32): boolean {
   return place === TSC_AUX ? hasTscAux : hasSpecCtrl;
 }
 
-/** Lets an instance write the MSRs that are switched. */
-export function passOwnMsrs(instance: u32): void {
+/** Lets a view write the MSRs that are switched. */
+export function passOwnMsrs(view: u32): void {
   for (let i: u32 = 0; i < MSRS.length; i++) {
-    if (exists(i)) trapMsrWrite(instance, MSRS[i], false);
+    if (exists(i)) trapMsrWrite(view, MSRS[i], false);
   }
 }
 

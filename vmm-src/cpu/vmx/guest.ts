@@ -225,5 +225,5 @@ export function writeGuestCr4(vcpu: Vcpu, value: u64): boolean {
 
 /** Forgets what this processor has cached of the instance's memory map. */
 export function flushMemoryMap(vcpu: Vcpu): void {
-  invept(mapPointer(vcpu.instance));
+  invept(mapPointer(vcpu.view));
 }

@@ -7,8 +7,8 @@ import { trapMsrWrite } from './bitmaps.ts';
 const MEMORY_WRITER_MSRS: FixedArray<u32, 5> = [0x3f1, 0x560, 0x561, 0x570, 0x600];
 
 /** Guards what an instance must never set by itself. */
-export function guardVirtualizationMsrs(instance: u32): void {
-  trapMsrWrite(instance, IA32_FEATURE_CONTROL, true);
+export function guardVirtualizationMsrs(view: u32): void {
+  trapMsrWrite(view, IA32_FEATURE_CONTROL, true);
 }
 
 /** Whether an instance sees that virtualization is in use: on VT-x it does not show, and VMXON faults. */

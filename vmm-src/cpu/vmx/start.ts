@@ -99,14 +99,14 @@ export function waitForSipi(_vcpu: Vcpu, cpu: Cpu): void {
   cpu.sipiVector = NO_VECTOR;
 }
 
-/** The SIPI exit: real mode at vector << 12. */
+/** The SIPI: real mode at vector << 12. */
 export function startAtVector(vcpu: Vcpu, vector: u64): void {
   resetAfterInit(vcpu);
   vmwrite(Vmcs.GUEST_CS_SELECTOR, vector << 8n);
   vmwrite(Vmcs.GUEST_CS_BASE, vector << 12n);
   vmwrite(Vmcs.GUEST_RIP, 0n);
   vmwrite(Vmcs.GUEST_ACTIVITY_STATE, ACTIVITY_ACTIVE);
-  invept(mapPointer(vcpu.instance));
+  invept(mapPointer(vcpu.view));
   adaptControls(vcpu);
   const cpu = cpuOf(vcpu);
   cpu.state = CpuState.RUNNING;
@@ -152,7 +152,7 @@ export function buildVcpu(vcpu: Vcpu, cpu: Cpu): boolean {
   writeFixedFields(vcpu, cpu, readCr4());
   if (vcpu.start === StartKind.BOOT_64) writeBoot64(vcpu);
   else resetAfterInit(vcpu);
-  invept(mapPointer(vcpu.instance));
+  invept(mapPointer(vcpu.view));
   invvpid(vpidOf(vcpu));
   return true;
 }

@@ -3,7 +3,7 @@
  * the guest does: controls, host state, bitmaps.
  */
 import { Cpu, Vcpu } from '../cpu.ts';
-import { vmclear, vmptrld, vmwrite } from '../../machine/intrinsics.ts';
+import { invept, vmclear, vmptrld, vmwrite } from '../../machine/intrinsics.ts';
 import { CR0_NE, CR4_CET, CR4_LA57, CR4_VMXE } from '../../machine/registers.ts';
 import { SECONDARY_XSAVES, Vmcs } from '../../machine/vmcs.ts';
 import { controls } from './capability.ts';
@@ -48,6 +48,14 @@ export function retire(vcpu: Vcpu): void {
   vmclear(vcpu.control);
 }
 
+/** The virtual CPU, which is current, goes on with another view. */
+export function adoptView(vcpu: Vcpu, view: u32): void {
+  vcpu.view = view;
+  vmwrite(Vmcs.EPT_POINTER, mapPointer(view));
+  vmwrite(Vmcs.MSR_BITMAP, msrBitmap(view));
+  invept(mapPointer(view));
+}
+
 /** VPIDs are per instance: a virtual CPU is alone with it on its processor. */
 export function vpidOf(vcpu: Vcpu): u16 {
   return wrapU16(vcpu.instance);
@@ -61,10 +69,10 @@ export function writeFixedFields(vcpu: Vcpu, cpu: Cpu, hostCr4: u64): void {
   vmwrite(Vmcs.VM_EXIT_CONTROLS, u64(controls.exit));
   vmwrite(Vmcs.VM_ENTRY_CONTROLS, u64(controls.entry));
   vmwrite(Vmcs.VPID, u64(vpidOf(vcpu)));
-  vmwrite(Vmcs.EPT_POINTER, mapPointer(vcpu.instance));
+  vmwrite(Vmcs.EPT_POINTER, mapPointer(vcpu.view));
   vmwrite(Vmcs.IO_BITMAP_A, ioBitmap(vcpu.instance, 0));
   vmwrite(Vmcs.IO_BITMAP_B, ioBitmap(vcpu.instance, 1));
-  vmwrite(Vmcs.MSR_BITMAP, msrBitmap(vcpu.instance));
+  vmwrite(Vmcs.MSR_BITMAP, msrBitmap(vcpu.view));
   vmwrite(Vmcs.VMCS_LINK_POINTER, LINK_NONE);
   vmwrite(Vmcs.EXCEPTION_BITMAP, 0n);
   vmwrite(Vmcs.PAGE_FAULT_ERROR_CODE_MASK, 0n);

@@ -6,7 +6,7 @@
  * (devices/messages/), which no other requester can name.
  */
 import { CpuState, EventType, MAX_CPUS } from '../../abi.ts';
-import { cpus } from '../../cpu/cpu.ts';
+import { apicHolderOf, cpus } from '../../cpu/cpu.ts';
 import { record } from '../../events.ts';
 import { DFR_RESET, ICR_LOGICAL, ICR_MODE_FIXED, ICR_MODE_LOWEST, ICR_MODE_NMI } from '../../machine/apic.ts';
 import { pause, writebackInvalidate } from '../../machine/intrinsics.ts';
@@ -112,7 +112,7 @@ function ownOfCluster(destination: u32, holder: u32): u32 {
 function namesOwn(logical: boolean, x2apic: boolean, destination: u32, holder: u32): boolean {
   let found = false;
   for (let i: u32 = 0; i < MAX_CPUS; i++) {
-    const vcpu = cpus[i].vcpu;
+    const vcpu = apicHolderOf(cpus[i]);
     const foreign = isForeign(i, holder);
     if (vcpu === null || (foreign && logical && !x2apic)) continue;
     if (!isNamed({ id: cpus[i].apicId, x2apic: x2apic, logical: vcpu.ldr, model: DFR_RESET }, logical ? ICR_LOGICAL : 0, destination)) continue;
