@@ -368,7 +368,9 @@ export function permissionsAt(instance: u32, address: GuestPhysical): u64 {
  */
 export function allowWrites(instance: u32, page: HostPhysical, allow: boolean): void {
   const permissions = permissionsAt(instance, u64(page));
-  if (permissions === (allow ? MAP_READ : MAP_READ | MAP_WRITE)) setEntry(instance, u64(page), PAGE_SIZE, page | pageBits(page, allow ? MAP_ALL : MAP_READ | MAP_EXECUTE));
+  if (permissions !== (allow ? MAP_READ : MAP_READ | MAP_WRITE)) return;
+  setEntry(instance, u64(page), PAGE_SIZE, page | pageBits(page, allow ? MAP_ALL : MAP_READ | MAP_EXECUTE));
+  updateView(instance);
 }
 
 /** Whether all of a table's pages are mapped to themselves with every permission, so that one large page could be. */
@@ -396,6 +398,7 @@ export function joinPages(instance: u32): void {
       if (!isTable(level2[j]) || !isPlain(at<PageTable>(level2[j] & PTE_ADDRESS), base) || !fitsOnePage(base, SIZE_2M)) continue;
       const entry = level2[j];
       level2[j] = base | PTE_LARGE | pageBits(base, MAP_ALL);
+      updateView(instance);
       freeTable(instance, entry);
     }
   }
