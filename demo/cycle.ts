@@ -68,12 +68,19 @@ export interface Additions {
 /** What there is to look at while the survivor is not released yet. */
 export type Taken = Pick<Cycle, "machine" | "screen" | "timeline" | "tscKhz">;
 
+/** The machine's CPUs, and those of OS 1's that OS 2 has a share of. */
+export interface Processors {
+  cpus: number;
+  shares: number[];
+}
+
 /** From OS 1 on a bare machine to OS 2 on a bare machine. The machine is in its BIOS or boots already. */
-export async function runCycle(machine: Machine, screen: Screen, timeline: Timeline, cpus: number, additions: Additions = {}): Promise<Cycle> {
+export async function runCycle(machine: Machine, screen: Screen, timeline: Timeline, processors: Processors, additions: Additions = {}): Promise<Cycle> {
+  const { cpus } = processors;
   const beneath = await boot(machine, screen);
   const tscKhz = await capture(machine, screen, timeline);
   await additions.captured?.(machine, screen);
-  await launch(machine, screen, timeline, cpus);
+  await launch(machine, screen, timeline, processors);
   const service1 = await serveWhileOs2Boots(machine, screen, timeline, tscKhz);
   await additions.beside?.(machine, screen);
   const handover = await stop(machine, screen, timeline, additions);
@@ -119,8 +126,10 @@ async function capture(machine: Machine, screen: Screen, timeline: Timeline): Pr
 }
 
 /** OS 2's console goes to the second serial port, where we can read it, until OS 2 has the first for itself. */
-async function launch(machine: Machine, screen: Screen, timeline: Timeline, cpus: number): Promise<void> {
-  const given = cpus === 1 ? "--share" : `--cpus ${Math.floor(cpus / 2)}`;
+async function launch(machine: Machine, screen: Screen, timeline: Timeline, { cpus, shares }: Processors): Promise<void> {
+  // OS 1 keeps CPU 0, and what it shares.
+  const whole = Math.min(Math.floor(cpus / 2), cpus - new Set([0, ...shares]).size);
+  const given = [whole > 0 && `--cpus ${whole}`, shares.length > 0 && `--share ${shares.join()}`].filter(Boolean).join(" ");
   const os2 = "/lib/understudy/os2";
   await screen.step("OS 1", "understudy launch", async () => {
     const append = `${commandLine} rdinit=/lib/understudy/init`;

@@ -41,6 +41,17 @@ function chosenCpus(): number {
   return cpus;
 }
 
+/** SHARE=0,2: CPUs of OS 1's that OS 2 has turns on, beside whole ones as far as there are any; on a machine with one that is what it has anyway. */
+function chosenShares(cpus: number): number[] {
+  const text = process.env.SHARE;
+  if (!text) return cpus === 1 ? [0] : [];
+  const shares = text.split(",").map(Number);
+  const isList = /^\d+(,\d+)*$/.test(text) && new Set(shares).size === shares.length;
+  if (!isList || shares.some((cpu) => cpu >= cpus)) throw new UserError(`SHARE=${text}: give CPUs from 0 to ${cpus - 1}, each once, as in 0,2`);
+  if (cpus > 1 && (process.env.TARGET || "bochs") === "bochs") throw new UserError(`SHARE=${text}: Bochs cannot show it with more than one CPU, give TARGET=qemu (docs/claims.md says why)`);
+  return shares;
+}
+
 /** FIRMWARE=uefi: for machines that QEMU runs; the other emulators' have a BIOS. */
 function chosenFirmware(): boolean {
   const firmware = process.env.FIRMWARE || "bios";
@@ -77,9 +88,10 @@ async function main(): Promise<boolean> {
   const missing = target.missing?.();
   if (missing) throw new UserError(`TARGET=kvm: ${missing}`);
   const cpus = chosenCpus();
+  const shares = chosenShares(cpus);
   const uefi = chosenFirmware();
   const iommu = chosenIommu();
-  const scenario = chosenScenario(process.env.TARGET || "bochs", cpus);
+  const scenario = chosenScenario(process.env.TARGET || "bochs", shares);
   if (scenario.kernel2 && !process.env.KERNEL && !process.env.KERNEL2) process.env.KERNEL2 = scenario.kernel2;
   const { kernel1, kernel2 } = chosenKernels();
   const screen = new Screen();
@@ -95,7 +107,7 @@ async function main(): Promise<boolean> {
   screen.line({ what: `${target.name} has started` });
   const timeline = new Timeline();
   try {
-    const cycle = await runCycle(machine, screen, timeline, cpus, scenario);
+    const cycle = await runCycle(machine, screen, timeline, { cpus, shares }, scenario);
     const checks = [...(await checkSurvivor(cycle)), ...((await scenario.survivor?.(cycle)) ?? [])];
     printChecks("In the survivor", checks);
     if (target.remark && !iommu.accel) console.log(`\n  ${target.remark}`);

@@ -16,7 +16,7 @@ export interface Scenario {
   title: string;
   /** The only target that can show it. */
   target?: string;
-  /** OS 2 has a device before the hand-over, which takes a CPU of its own. */
+  /** OS 2 has a device before the hand-over, which takes CPUs of its own alone. */
   device?: boolean;
   /** OS 2's kernel, unless the user chose one. */
   kernel2?: string;
@@ -222,14 +222,17 @@ const scenarios: Record<string, () => Scenario> = {
   service,
 };
 
-/** The scenario that the user chose. */
-export function chosenScenario(target: string, cpus: number): Scenario {
+/**
+ * The scenario that the user chose.
+ * @param shares the CPUs of OS 1's that OS 2 has a share of
+ */
+export function chosenScenario(target: string, shares: number[]): Scenario {
   const name = process.env.SCENARIO || "cycle";
   const make = scenarios[name];
   if (!make) throw new UserError(`SCENARIO=${name}: give ${Object.keys(scenarios).join(", ").replace(/, (\w+)$/, " or $1")}`);
   const scenario = make();
   if (scenario.target && scenario.target !== target) throw new UserError(`SCENARIO=${name}: only TARGET=${scenario.target} can show it, ${target} cannot`);
   if (process.env.HOTPLUG && !scenario.target) throw new UserError(`HOTPLUG=${process.env.HOTPLUG}: it is for SCENARIO=add and service`);
-  if (scenario.device && cpus < 2) throw new UserError(`SCENARIO=${name}: OS 2 has a device of its own, and with it needs a CPU of its own: give CPUS=2 or more`);
+  if (scenario.device && shares.length > 0) throw new UserError(`SCENARIO=${name}: OS 2 has a device of its own, and with it no shares of CPUs: give CPUS=2 or more, and no SHARE`);
   return scenario;
 }
