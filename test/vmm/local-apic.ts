@@ -58,9 +58,15 @@ export class LocalApic implements Apic {
     this.setBit(IRR, vector, true);
   }
 
-  /** Takes the highest request into service; false if there is none. */
-  accept(): boolean {
+  /** The highest request, if its class is above that of what is in service; -1 if there is none. */
+  deliverable(): number {
     const vector = this.highest(IRR);
+    return vector >> 4 > this.highest(ISR) >> 4 ? vector : -1;
+  }
+
+  /** Takes it into service; false if there is none. */
+  accept(): boolean {
+    const vector = this.deliverable();
     if (vector < 0) return false;
     this.setBit(IRR, vector, false);
     this.setBit(ISR, vector, true);

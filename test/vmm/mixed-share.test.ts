@@ -346,6 +346,8 @@ describe("a mixture on AMD-V", () => {
     for (const { msrs } of vmm.machine.processors) msrs.set(0xc000_0103, 7n).set(0x48, 0n);
     mapKernel(vmm);
     expect(boot(vmm, { cpuMask: 0b010n, shareMask: 0b101n })).toBe(OK);
+    // The first instance's run takes interrupts.
+    for (const cpu of [0, 2]) vmm.write(cpu, "GUEST_RFLAGS", IF);
     for (const cpu of [0, 2]) {
       sendIpi(vmm, 1, INIT | LEVEL | ASSERT, cpu);
       sendIpi(vmm, 1, SIPI | ASSERT | 0x9a, cpu);
@@ -367,6 +369,59 @@ describe("a mixture on AMD-V", () => {
     vmm.machine.ipis.length = 0;
     sendIpi(vmm, 2, 0x42 | ASSERT, 1);
     expect(vmm.machine.ipis.map(({ to, mode, vector }) => [to, mode, vector])).toEqual([[1, 0, 0x42]]);
+  });
+
+  test("a tenant is called by an interrupt that no guest sees, from however many at a time; NMIs stay its holder's own", () => {
+    const vmm = mixedSvm();
+    const nmis = vmm.machine.processors.map((processor) => processor.nmis);
+    vmm.write(0, "GUEST_RFLAGS", 2n);
+    vmm.machine.ipis.length = 0;
+    sendIpi(vmm, 1, 0x40 | ASSERT, 0);
+    sendIpi(vmm, 2, 0x41 | ASSERT, 0);
+    expect(sent(vmm)).toEqual([[0, 0, 0xff], [0, 0, 0xff]]);
+    expect([vmm.machine.processors.map((processor) => processor.nmis), vmm.machine.processors[0]!.apic.pending()]).toEqual([nmis, []]);
+  });
+
+  test("a holder that takes no interrupts is not disturbed, and its tenant's wait until it does", () => {
+    const vmm = mixedSvm();
+    const { apic } = vmm.machine.processors[0]!;
+    apic.request(0x41);
+    vmm.exitByCode(0, INTR);
+    expect(runs(vmm, 0)).toBe(1);
+    vmm.write(0, "GUEST_RFLAGS", 2n);
+    sendIpi(vmm, 1, 0x40 | ASSERT, 0);
+    expect([runs(vmm, 0), apic.pending()]).toEqual([1, [0x41, 0xff]]);
+    vmm.write(0, "GUEST_RFLAGS", IF);
+    vmm.exitByCode(0, INTR);
+    expect([vmm.injected[0], apic.pending()]).toEqual([external(0x40), [0x41]]);
+  });
+
+  test("an interrupt that was not taken yet when its tenant was called comes again, before any other, and not by VMRUN, which QEMU would repeat", () => {
+    const vmm = mixedSvm();
+    sendIpi(vmm, 1, 0x40 | ASSERT, 0);
+    vmm.write(0, "INTERRUPT_CONTROL", vmm.read(0, "INTERRUPT_CONTROL") | 0x100n);
+    sendIpi(vmm, 2, 0x51 | ASSERT, 0);
+    expect([vmm.byEvent[0], vmm.injected[0]]).toEqual([null, external(0x40)]);
+    store(vmm, 0, APIC + 0xb0n, 0);
+    expect([vmm.byEvent[0], vmm.injected[0]]).toEqual([null, external(0x51)]);
+  });
+
+  test("a call that is still on its way when sharing ends reaches no kernel, which would not acknowledge it", () => {
+    const vmm = mixedSvm();
+    const { apic } = vmm.machine.processors[0]!;
+    const exits = (): bigint => vmm.read(0, "INTERCEPT1") & 1n;
+    // In a handler of the highest class the holder keeps it out.
+    apic.request(0xfb);
+    vmm.exitByCode(0, INTR);
+    vmm.exitByCode(0, INTR);
+    expect([runs(vmm, 0), apic.inService()]).toEqual([1, [0xfb]]);
+    apic.request(0xff);
+    outb(vmm, 1, 0x604, 0x3401, 2);
+    expect(vmm.instance(2).state).toBe(STOPPED);
+    expect([apic.pending(), exits()]).toEqual([[0xfb, 0xff], 1n]);
+    apic.request(0xfc);
+    store(vmm, 0, APIC + 0xb0n, 0);
+    expect([apic.pending(), exits()]).toEqual([[0xfc], 0n]);
   });
 
   test("each holder has a timer of its own, modelled where it shares and nowhere else", () => {

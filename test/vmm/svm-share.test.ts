@@ -66,15 +66,20 @@ describe("a share of a processor on AMD-V", () => {
     expect(apic().pending()).toEqual([]);
   });
 
-  test("gives them as virtual ones, which QEMU delivers once; one that an exit was before comes next, and before any other", () => {
+  test("gives them as virtual ones, which QEMU delivers once; one that an exit was before comes next, or behind one of a higher class", () => {
     interrupt(0x41);
-    expect([vmm.read(0, "EVENT"), (vmm.read(0, "INTERRUPT_CONTROL") >> 32n) & 0xffn]).toEqual([0n, 0x41n]);
+    expect([vmm.byEvent[0], (vmm.read(0, "INTERRUPT_CONTROL") >> 32n) & 0xffn]).toEqual([null, 0x41n]);
     // Not taken: another real interrupt was there when the guest was entered.
     vmm.write(0, "INTERRUPT_CONTROL", vmm.read(0, "INTERRUPT_CONTROL") | 0x100n);
+    vmm.exit(0, Reason.INVD);
+    expect([vmm.byEvent[0], vmm.injected[0], vmm.read(0, "INTERRUPT_CONTROL") & 0x100n, apic().inService()]).toEqual([null, external(0x41), 0n, [0x41]]);
+    // One of a higher class would be there again and again.
+    vmm.write(0, "INTERRUPT_CONTROL", vmm.read(0, "INTERRUPT_CONTROL") | 0x100n);
     interrupt(0x51);
-    expect([vmm.injected[0], vmm.read(0, "INTERRUPT_CONTROL") & 0x100n, apic().inService()]).toEqual([external(0x41), 0n, [0x41]]);
+    expect([vmm.byEvent[0], vmm.injected[0], apic().inService(), apic().pending()]).toEqual([null, external(0x51), [0x51], [0x41, 0x51]]);
+    store(vmm, 0, APIC + 0xb0n, 0);
     vmm.exitByCode(0, INTR);
-    expect([vmm.injected[0], apic().inService()]).toEqual([external(0x51), [0x41, 0x51]]);
+    expect([vmm.injected[0], apic().pending()]).toEqual([external(0x41), [0x41]]);
   });
 
   test("is ended by the timer though another interrupt was there first, which comes next", () => {

@@ -26,6 +26,7 @@ const EXIT_CODES: Record<number, bigint> = {
   [Reason.TRIPLE_FAULT]: 0x7fn, [Reason.CPUID]: 0x72n, [Reason.INVD]: 0x76n, [Reason.VMCALL]: 0x81n, [Reason.IO]: 0x7bn, [Reason.RDMSR]: 0x7cn,
   [Reason.WRMSR]: 0x7cn, [Reason.EPT_VIOLATION]: 0x400n, [Reason.EPT_MISCONFIGURATION]: 0x8an,
 };
+const INTR_EXIT = 0x60n;
 export const NMI_EXIT = 0x61n;
 
 /** What AMD-V adds to a processor. */
@@ -73,6 +74,9 @@ class SvmMachine extends Machine {
 }
 
 export class SvmVmm extends Vmm {
+  /** What VMRUN itself has delivered, by processor. */
+  readonly byEvent: (bigint | null)[] = [];
+
   protected override createMachine(apicIds: number[]): SvmMachine {
     const machine = new SvmMachine(apicIds);
     machine.cpuid.set(`${0x8000_0000}`, [0x8000_0021, 0, 0, 0]).set(`${0x8000_0001}`, [0, 0, 4, 0x2c10_0800]).set(`${0x8000_000a}`, [1, 16, 0, 1]);
@@ -152,7 +156,8 @@ export class SvmVmm extends Vmm {
     const problems = vmrunProblems(processor, (field) => this.read(index, field), (this.vcpu(index).direct & 2) === 0);
     if (problems.length > 0) throw new Error(`VMRUN fails: ${problems.join("; ")}`);
     const event = this.read(index, "EVENT");
-    this.injected[index] = event & 0x8000_0000n ? event : this.takeVirtualInterrupt(index);
+    this.byEvent[index] = event & 0x8000_0000n ? event : null;
+    this.injected[index] = this.byEvent[index] ?? this.takeVirtualInterrupt(index);
     this.write(index, "EVENT", 0n);
     if (this.read(index, "TLB_CONTROL") !== 0n) this.svm(index).flushes++;
     this.svm(index).gif = true;
@@ -181,7 +186,10 @@ export class SvmVmm extends Vmm {
       processor.takeInit();
       return;
     }
-    if (!this.svm(index).nmi) return;
+    if (!this.svm(index).nmi) {
+      if (this.isRung(processor)) this.exitByCode(index, INTR_EXIT);
+      return;
+    }
     if (this.cpu(index).command !== this.loaded.enums.Command!.HOLD) {
       this.signalExit(processor);
       return;
@@ -190,6 +198,13 @@ export class SvmVmm extends Vmm {
     this.svm(index).nmi = false;
     this.cpu(index).command = 0;
     this.held.add(processor);
+  }
+
+  /** Whether an interrupt of the VMM's own makes a guest exit. Tests do that themselves with those of a guest. */
+  private isRung({ index, apic }: Processor): boolean {
+    const [masksVirtually, exits] = [0x100_0000n, 1n];
+    if (apic.deliverable() !== 0xff || (this.read(index, "INTERCEPT1") & exits) === 0n) return false;
+    return (this.read(index, "INTERRUPT_CONTROL") & masksVirtually) !== 0n || (this.read(index, "GUEST_RFLAGS") & 0x200n) !== 0n;
   }
 
   protected override letGoOf(processor: Processor): boolean {

@@ -23,7 +23,10 @@ beforeEach(() => {
   real.request(0x77);
 });
 
-const handOver = (): void => apic.call.handOverApic!(apic.address, apic.now);
+const handOver = (): void => {
+  apic.call.openRealApic!(apic.address);
+  apic.call.handOverApic!(apic.address, apic.now);
+};
 
 describe("a virtual APIC becomes the real one", () => {
   test("with its registers, and nothing of the last holder's", () => {

@@ -136,7 +136,8 @@ export class Cpu extends Struct {
   strayUntil: u64;
   /** 1: another processor has posted something for its tenant, and it has not looked yet. */
   rung: u32;
-  reserved: u32;
+  /** Processors that are about to post something for its tenant, and to ring it. */
+  ringing: u32;
 }
 assertLayout<Cpu>(104, { vcpu: 16 });
 export const NO_VECTOR: u32 = 0xffffffff;

@@ -10,7 +10,7 @@ import { Command, Cpu, Vcpu, carries, cpuOf, cpus, isTenant } from './cpu.ts';
 import { isX2apic, ownApicId, readApic, writeApic } from './local-apic.ts';
 import { flushMemoryMap } from '#processor/guest.ts';
 import { adaptControls } from '#processor/direct.ts';
-import { expectSignal, isLeftOver, signal } from '#processor/signal.ts';
+import { RINGS_ARE_KEPT, expectSignal, isLeftOver, sendRing, signal } from '#processor/signal.ts';
 
 let lockHeld: u32 = 0;
 /** Number of the processor that has the lock. */
@@ -61,12 +61,14 @@ const RINGS: u32 = 4;
 /**
  * Makes a shared processor look at what has been posted for its tenant. Two may ring
  * each other, from the VMM where neither takes a signal: so this is no order, but
- * waits for a while at most. Either looks again before it enters a guest.
+ * waits for a while at most, where it could be missed. Either looks again before it
+ * enters a guest.
  */
 export function ring(self: Cpu, cpu: Cpu): void {
   atomicStore(cpu.rung, 1);
   for (let i: u32 = 0; i < RINGS; i++) {
-    signal(cpu);
+    sendRing(cpu);
+    if (RINGS_ARE_KEPT) return;
     for (let polls: u32 = 0; polls < RING_POLLS; polls++) {
       if (atomicLoad(cpu.rung) === 0) return;
       atomicStore(self.rung, 0);
@@ -78,6 +80,19 @@ export function ring(self: Cpu, cpu: Cpu): void {
 /** The processor that runs this looks at what has been posted for its tenant. */
 export function answerRing(cpu: Cpu): void {
   atomicStore(cpu.rung, 0);
+}
+
+/**
+ * The processor that runs this has no tenant from here on: nobody posts for it any more, or rings, and those that were
+ * about to have done so. What they have posted is still to be looked at.
+ */
+export function closeTenancy(cpu: Cpu): void {
+  cpu.tenant = null;
+  // The first store of this loop makes the one above seen before `ringing` is looked at.
+  do {
+    answerRing(cpu);
+    pause();
+  } while (atomicLoad(cpu.ringing) !== 0);
 }
 
 /** Makes a processor exit, and look at whose turn it is. */

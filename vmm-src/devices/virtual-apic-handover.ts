@@ -52,19 +52,24 @@ export function handOverTimer(apic: VirtualApic, now: u64): void {
   if (count !== 0) writeApic(APIC_INITIAL_COUNT, periodic ? apicRegister(apic, APIC_INITIAL_COUNT) : count);
 }
 
+/** Makes the real local APIC of this processor, which nobody else holds any more, take interrupts for its next holder, in the mode of the virtual one. */
+export function openRealApic(apic: VirtualApic): void {
+  resetLocalApic();
+  setApicMode(isX2apicMode(apic));
+  // A disabled one would take neither requests nor LVT entries that are not masked.
+  writeApic(APIC_SVR, apicRegister(apic, APIC_SVR) | SVR_ENABLE);
+}
+
 /**
- * Writes the state into the real local APIC of this processor, which nobody else
- * holds any more. The caller has seen that canHandOver. An APIC that its guest has
- * disabled altogether is left disabled by software. `now` is the TSC.
+ * Writes the state into the real local APIC of this processor, which has been
+ * opened and may have got interrupts since. The caller has seen that canHandOver.
+ * An APIC that its guest has disabled altogether is left disabled by software.
+ * `now` is the TSC.
  */
 export function handOverApic(apic: VirtualApic, now: u64): void {
   assert(canHandOver(apic));
   advance(apic, now);
   collectPosted(apic);
-  resetLocalApic();
-  setApicMode(isX2apicMode(apic));
-  // A disabled one would take neither requests nor LVT entries that are not masked.
-  writeApic(APIC_SVR, apicRegister(apic, APIC_SVR) | SVR_ENABLE);
   if (!isX2apicMode(apic)) {
     writeReal(apic, APIC_DFR);
     writeReal(apic, APIC_LDR);

@@ -11,7 +11,7 @@ import { isX2apic, sendIpi } from '../cpu/local-apic.ts';
 import { guestRip } from '#processor/guest.ts';
 import { sendStartup } from '#processor/signal.ts';
 import { ApicName, isCommanded, isNamed } from '../devices/apic-destination.ts';
-import { apicRegister, isX2apicMode, post, postInit, postNmi, postSipi, virtualApic } from '../devices/virtual-apic.ts';
+import { VirtualApic, apicRegister, isX2apicMode, post, postInit, postNmi, postSipi, virtualApic } from '../devices/virtual-apic.ts';
 import { record } from '../events.ts';
 import {
   APIC_DFR, APIC_LDR, DFR_RESET, FIRST_VALID_VECTOR, ICR_ASSERT, ICR_LEVEL, ICR_LOGICAL, ICR_MODE, ICR_MODE_FIXED, ICR_MODE_INIT,
@@ -63,19 +63,25 @@ function sendToHolder(target: Cpu, command: u32): void {
   } else if (mode === ICR_MODE_NMI || (isInterrupt(command) && (command & ICR_VECTOR) >= FIRST_VALID_VECTOR)) sendIpi(target.apicId, single);
 }
 
-/** To a tenant; what it may take of an illegal vector is its APIC's to say. */
-function sendToTenant(self: Cpu, target: Cpu, command: u32): void {
-  const apic = virtualApic(target.index);
+/** What a tenant may take of an illegal vector is its APIC's to say. */
+function postCommand(apic: VirtualApic, command: u32): void {
   const mode: u32 = command & ICR_MODE;
   if (isInterrupt(command)) post(apic, command & ICR_VECTOR);
   else if (mode === ICR_MODE_NMI) postNmi(apic);
   else if (mode === ICR_MODE_INIT) postInit(apic);
   else if (mode === ICR_MODE_STARTUP) postSipi(apic, command & ICR_VECTOR);
-  else return;
-  if (target.index === self.index) return;
-  ring(self, target);
-  // Meanwhile it may have got the local APIC itself, and not look there any more.
-  if (target.tenant === null && cpuOwner(target.index) === apic.instance) sendToHolder(target, command);
+}
+
+/** To a tenant; if it has got the local APIC itself by now, to that. */
+function sendToTenant(self: Cpu, instance: u32, target: Cpu, command: u32): void {
+  atomicAdd(target.ringing, 1);
+  const isThere = tenantOf(target, instance) !== null;
+  if (isThere) {
+    postCommand(virtualApic(target.index), command);
+    if (target.index !== self.index) ring(self, target);
+  }
+  atomicAdd(target.ringing, ~0);
+  if (!isThere && cpuOwner(target.index) === instance) sendToHolder(target, command);
 }
 
 /** Gives an interrupt command to each virtual CPU of the sender's instance that it names; it is recorded if there is none. */
@@ -88,7 +94,7 @@ export function deliver(vcpu: Vcpu, command: u32, destination: u32): void {
     if (!isOn(vcpu.instance, target) || !isCommanded(nameOn(vcpu.instance, target), i === self.index, command, destination)) continue;
     found = true;
     if (tenantOf(target, vcpu.instance) === null) sendToHolder(target, command);
-    else sendToTenant(self, target, command);
+    else sendToTenant(self, vcpu.instance, target, command);
     if ((command & ICR_MODE) === ICR_MODE_LOWEST) return;
   }
   const broadcast = (command & ICR_SHORTHAND) !== 0;
@@ -106,7 +112,7 @@ export function raiseEntry(self: Cpu, instance: u32, entry: u64): void {
     const target = cpus[i];
     if (!isOn(instance, target) || !isNamed(nameOn(instance, target), low, wrapU32(entry >> ENTRY_DESTINATION_SHIFT))) continue;
     if (tenantOf(target, instance) === null) sendIpi(target.apicId, vector | ICR_ASSERT);
-    else sendToTenant(self, target, vector);
+    else sendToTenant(self, instance, target, vector | ICR_ASSERT);
     if ((low & ICR_MODE) === ICR_MODE_LOWEST) return;
   }
 }

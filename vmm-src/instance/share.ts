@@ -20,13 +20,13 @@ import { EventType, ResourceKind } from '../abi.ts';
 import { carry, forgetContext, hasRoomForContexts, prepareContexts } from '../cpu/context.ts';
 import { Cpu, Idle, StartKind, Vcpu, cpuOf, cpus, isTenant, sharedView, tenantOf } from '../cpu/cpu.ts';
 import { Exit } from '../cpu/exit.ts';
-import { answerRing, attract, rememberLogicalId } from '../cpu/kick.ts';
-import { isX2apic, markBootstrap, measureTimer, readApic, resetLocalApic, writeApic } from '../cpu/local-apic.ts';
+import { answerRing, attract, closeTenancy, rememberLogicalId } from '../cpu/kick.ts';
+import { isX2apic, markBootstrap, measureTimer, readApic, resetLocalApic, sendIpi, writeApic } from '../cpu/local-apic.ts';
 import { makeCurrent } from '#processor/context.ts';
 import { advance } from '#processor/guest.ts';
 import {
   HAS_TURN_TIMER, becomeAlone, becomeHolder, becomeTenant, blocksTurns, canShare, hasInterruptsOn, injectInterrupt,
-  injectMachineCheck, injectTenantNmi, isHalted, setHaltExits, setHalted, setInterruptWindow, setNmiWindow, setTurnTimer, takesInterrupt, takesNmi,
+  injectMachineCheck, injectTenantNmi, isHalted, prepareEntry, setHaltExits, setHalted, setInterruptWindow, setNmiWindow, setTurnTimer, takesInterrupt, takesNmi,
 } from '#processor/share.ts';
 import { buildVcpu, startAtVector, waitForSipi } from '#processor/start.ts';
 import { adoptView, retire } from '#processor/vcpu.ts';
@@ -35,10 +35,10 @@ import {
   NO_INTERRUPT, VirtualApic, acknowledge, apicModel, beginInX2apicMode, collectPosted, deliverable, initVirtualApic, raise, resetVirtualApic,
   takeInit, takeNmi, takeSipi, virtualApic,
 } from '../devices/virtual-apic.ts';
-import { canHandOver, handOverApic } from '../devices/virtual-apic-handover.ts';
+import { canHandOver, handOverApic, openRealApic } from '../devices/virtual-apic-handover.ts';
 import { advance as advanceTimer, nextDeadline, setTimerRate } from '../devices/virtual-apic-timer.ts';
 import { record } from '../events.ts';
-import { APIC_SVR, APIC_VERSION, SVR_ENABLE, SVR_RESET } from '../machine/apic.ts';
+import { APIC_SVR, APIC_VERSION, ICR_ASSERT, ICR_MODE_NMI, SVR_ENABLE, SVR_RESET } from '../machine/apic.ts';
 import { CpuidResult, cpuid, readTsc } from '../machine/intrinsics.ts';
 import { CPUID_1_ECX_TSC_DEADLINE, CPUID_1_ECX_X2APIC } from '../machine/registers.ts';
 import { bootInfo } from '../machine/region.ts';
@@ -128,7 +128,6 @@ export function weigh(): void {
 
 function endSharing(cpu: Cpu, left: Vcpu): void {
   cpu.holder = null;
-  cpu.tenant = null;
   cpu.strayUntil = readTsc() + u64(bootInfo().tscKhz);
   left.idle = Idle.NONE;
   forgetContext(left);
@@ -147,6 +146,7 @@ function dropTenant(cpu: Cpu): void {
   const tenant = cpu.tenant;
   if (holder === null || tenant === null) return;
   carry(cpu, holder);
+  closeTenancy(cpu);
   retire(tenant);
   makeCurrent(holder);
   becomeAlone(holder);
@@ -176,12 +176,18 @@ function dropHolder(cpu: Cpu): void {
 
 /** A tenant without a holder becomes the holder: its virtual local APIC the real one. */
 function succeed(cpu: Cpu, tenant: Vcpu, now: u64): void {
+  const apic = virtualApic(cpu.index);
+  openRealApic(apic);
+  closeTenancy(cpu);
+  takeSignals(tenant, cpu, apic);
   const waits = tenant.idle === Idle.STARTUP;
   becomeAlone(tenant);
   if (!waits) setHalted(tenant, tenant.idle === Idle.HALT || tenant.idle === Idle.HALT_DEAF);
+  if (tenant.nmiPending !== 0) sendIpi(cpu.apicId, ICR_MODE_NMI | ICR_ASSERT);
+  tenant.nmiPending = 0;
   endSharing(cpu, tenant);
   adoptView(tenant, tenant.instance);
-  handOverApic(virtualApic(cpu.index), now);
+  handOverApic(apic, now);
   instanceOf(tenant.instance).x2apic = isX2apic();
   markBootstrap(tenant.start === StartKind.BOOT_64);
   rememberLogicalId(tenant);
@@ -316,8 +322,8 @@ function callOf(cpu: Cpu, exit: Exit, running: Vcpu, tenant: Vcpu): Call {
   return exit === Exit.MWAIT ? Call.YIELD : Call.NONE;
 }
 
-/** After an exit of one of the two virtual CPUs of a processor, which has been handled: the one that goes on, ready to be entered. */
-export function nextTurn(cpu: Cpu, exit: Exit): Vcpu {
+/** Whose turn it is after an exit, which has been handled. */
+function choose(cpu: Cpu, exit: Exit): Vcpu {
   const running = cpu.vcpu;
   const tenant = cpu.tenant;
   if (running === null || tenant === null) unreachable();
@@ -339,4 +345,11 @@ export function nextTurn(cpu: Cpu, exit: Exit): Vcpu {
   carry(cpu, tenant);
   enterTenant(cpu, tenant, now, holderWants);
   return tenant;
+}
+
+/** After an exit of one of the two virtual CPUs of a processor, which has been handled: the one that goes on, ready to be entered. */
+export function nextTurn(cpu: Cpu, exit: Exit): Vcpu {
+  const next = choose(cpu, exit);
+  prepareEntry(next);
+  return next;
 }

@@ -112,6 +112,7 @@ export const INTERRUPT_SHADOW: u64 = 1n;
 
 /** eventInjection and exitInterruption (APM Vol. 2, 15.20): vector in bits 0-7, type in 8-10, error code in 32-63. */
 export const EVENT_VALID: u64 = 0x80000000n;
+export const EVENT_VECTOR: u64 = 0xffn;
 export const EVENT_CODE_VALID: u64 = 0x800n;
 export const EVENT_TYPE: u64 = 0x700n;
 export const EVENT_NMI: u64 = 0x200n;

@@ -12,27 +12,30 @@
  * The tenant's interrupts are masked by its own flag alone, the real ones never: VMRUN
  * finds the VMM's interrupt flag set.
  */
-import { APIC_DIVIDE, APIC_EOI, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LVT_TIMER, DIVIDE_BY_1, LVT_MASKED } from '../../machine/apic.ts';
+import { APIC_DIVIDE, APIC_EOI, APIC_INITIAL_COUNT, APIC_IRR, APIC_ISR, APIC_LVT_TIMER, APIC_TMR, DIVIDE_BY_1, LVT_MASKED } from '../../machine/apic.ts';
 import { RFLAGS_IF, VECTOR_MC } from '../../machine/registers.ts';
 import {
-  EVENT_EXCEPTION, EVENT_VALID, INTERCEPT_CR8, INTERCEPT_HLT, INTERCEPT_INTR, INTERCEPT_IRET, INTERCEPT_MWAIT, INTERCEPT_VINTR,
+  EVENT_EXCEPTION, EVENT_TYPE, EVENT_VALID, EVENT_VECTOR, INTERCEPT_CR8, INTERCEPT_HLT, INTERCEPT_INTR, INTERCEPT_IRET, INTERCEPT_MWAIT, INTERCEPT_VINTR,
   INTERRUPT_MASKING, INTERRUPT_SHADOW, VIRTUAL_INTERRUPT, VIRTUAL_VECTOR, VIRTUAL_VECTOR_SHIFT,
 } from '../../machine/vmcb.ts';
 import { Vcpu, cpuOf } from '../cpu.ts';
 import { Exit } from '../exit.ts';
-import { acceptInterrupts, clgi, stgi } from '../../machine/intrinsics.ts';
-import { countsOf, readApic, writeApic } from '../local-apic.ts';
+import { acceptInterrupts, clgi, pause, stgi } from '../../machine/intrinsics.ts';
+import { countsOf, readApic, sendSelf, writeApic } from '../local-apic.ts';
 import { injectNmi, openInterruptWindow, withdrawInterruptWindow } from './guest.ts';
+import { TURN_VECTOR } from './signal.ts';
 import { vmcbOf } from './vcpu.ts';
 
 /** The local APIC's timer is the holder's, and serves the VMM while the processor is shared. */
 export const HAS_TURN_TIMER: boolean = false;
-/** Of the turn's timer: Linux has it for spurious interrupts, which have no request. */
-const TURN_VECTOR: u32 = 0xff;
 const NO_VECTOR: u32 = 0xffffffff;
+/** Of the last word of its bank. */
+const TURN_REQUEST: u32 = 0x80000000;
 /** Vectors F0H to FFH: while one of them is in service, the turn's timer would not interrupt. */
 const HIGHEST_CLASS: u32 = 0xffff0000;
 const BANK_WORDS: u32 = 8;
+/** Within so many looks a ring arrives that has been sent. */
+const RING_POLLS: u32 = 1000;
 
 class Halt extends Struct {
   /** Address of the HLT. */
@@ -73,13 +76,26 @@ export function becomeHolder(vcpu: Vcpu): void {
 /** The virtual CPU, holder or tenant, has the processor for itself: no exits but those of every instance. */
 export function becomeAlone(vcpu: Vcpu): void {
   const vmcb = vmcbOf(vcpu);
-  vmcb.intercept1 &= ~(INTERCEPT_INTR | INTERCEPT_HLT);
+  vmcb.intercept1 &= ~INTERCEPT_HLT;
   vmcb.intercept2 &= ~INTERCEPT_MWAIT;
   vmcb.interceptCr &= ~INTERCEPT_CR8;
   vmcb.interceptExceptions &= ~(1 << VECTOR_MC);
   vmcb.interruptControl &= ~INTERRUPT_MASKING;
   writeApic(APIC_LVT_TIMER, TURN_VECTOR | LVT_MASKED);
-  takeTurnTimer();
+  for (let i: u32 = 0; i < RING_POLLS; i++) {
+    if (hasTurnRequest()) takeTurnTimer();
+    pause();
+  }
+  keepInterruptExits(vcpu);
+}
+
+/**
+ * Interrupts exit until the last one for the VMM has been taken, which the handler of another one may keep out: its
+ * kernel would not acknowledge it, and get no other any more.
+ */
+function keepInterruptExits(vcpu: Vcpu): void {
+  const vmcb = vmcbOf(vcpu);
+  vmcb.intercept1 = hasTurnRequest() ? vmcb.intercept1 | INTERCEPT_INTR : vmcb.intercept1 & ~INTERCEPT_INTR;
 }
 
 /** Whether HLT and MWAIT exit, so that the other one gets its turn. */
@@ -140,10 +156,28 @@ export function injectInterrupt(vcpu: Vcpu, vector: u32): void {
   else vmcb.interruptControl = (vmcb.interruptControl & ~VIRTUAL_VECTOR) | VIRTUAL_INTERRUPT | (u64(vector) << VIRTUAL_VECTOR_SHIFT);
 }
 
-/** Whether the tenant exits as soon as it takes interrupts; one that waits for that with an NMI goes on to. */
+/** Whether the next entry delivers an interrupt whose delivery an exit has interrupted or prevented. */
+function repeatsInterrupt(vcpu: Vcpu): boolean {
+  return (vmcbOf(vcpu).eventInjection & (EVENT_VALID | EVENT_TYPE)) === EVENT_VALID;
+}
+
+/**
+ * Whether the tenant exits as soon as it takes interrupts; one that waits for that
+ * with an NMI goes on to. Behind an interrupt that is repeated, which needs the
+ * window's place, the next one waits for the end of that, which exits, too.
+ */
 export function setInterruptWindow(vcpu: Vcpu, on: boolean): void {
-  if (on) openInterruptWindow(vmcbOf(vcpu));
+  if (on && !repeatsInterrupt(vcpu)) openInterruptWindow(vmcbOf(vcpu));
   else withdrawInterruptWindow(vcpu);
+}
+
+/** The last step before a shared processor enters `vcpu`: an interrupt that is repeated is a virtual one, too. */
+export function prepareEntry(vcpu: Vcpu): void {
+  if (!repeatsInterrupt(vcpu)) return;
+  const vmcb = vmcbOf(vcpu);
+  const vector = wrapU32(vmcb.eventInjection & EVENT_VECTOR);
+  vmcb.eventInjection = 0n;
+  injectInterrupt(vcpu, vector);
 }
 
 /** An NMI that waits behind another one's handler is delivered with that one's IRET (guest.ts). */
@@ -190,9 +224,14 @@ function acceptOne(): u32 {
   return vector === before ? NO_VECTOR : vector;
 }
 
-/** Whether the turn's timer asks for an interrupt, which has been taken then. */
+/** Whether the turn's timer, or a ring, asks for an interrupt. */
+function hasTurnRequest(): boolean {
+  return (readApic(APIC_IRR + 16 * (BANK_WORDS - 1)) & TURN_REQUEST) !== 0;
+}
+
+/** Whether the turn's timer, or a ring, asks for an interrupt, which has been taken then. */
 function takeTurnTimer(): boolean {
-  return highest(APIC_IRR) === TURN_VECTOR && acceptOne() === TURN_VECTOR;
+  return hasTurnRequest() && acceptOne() === TURN_VECTOR;
 }
 
 /** A virtual CPU that had halted and exits for something else stands at its HLT again. */
@@ -202,17 +241,47 @@ export function standAtHalt(vcpu: Vcpu): void {
 }
 
 /**
- * A real interrupt has made a guest of a shared processor exit: the turn's timer, or
- * one of the holder's, which the tenant leaves pending, as does a holder that has
- * not yet been delivered the one before. The timer may come before another one that
- * was there first.
+ * The holder's interrupt that was to be delivered goes back to the local APIC, since one
+ * of a higher class has come before the guest took it, and would at every entry: that
+ * one is first. What a line asked for that is still active, it asks for again by itself.
+ * False if it was an event of another kind, which VMRUN delivers before any interrupt.
+ */
+function putBack(vcpu: Vcpu): boolean {
+  const vmcb = vmcbOf(vcpu);
+  const vector = wrapU32(vmcb.eventInjection & EVENT_VECTOR);
+  if (!repeatsInterrupt(vcpu) || highest(APIC_ISR) !== vector) return false;
+  vmcb.eventInjection = 0n;
+  const isLevel = (readApic(APIC_TMR + 16 * (vector >> 5)) >> (vector & 31) & 1) !== 0;
+  writeApic(APIC_EOI, 0);
+  if (!isLevel) sendSelf(vector);
+  return true;
+}
+
+/**
+ * A real interrupt has made a guest of a shared processor exit: the turn's timer, a
+ * ring, or one of the holder's, which the tenant leaves pending. The timer may come
+ * before another one that was there first.
  */
 export function takeInterrupt(vcpu: Vcpu): Exit {
+  const cpu = cpuOf(vcpu);
   const waits = (vmcbOf(vcpu).eventInjection & EVENT_VALID) !== 0n;
-  if (cpuOf(vcpu).holder !== vcpu || waits) return takeTurnTimer() ? Exit.TIMER : Exit.INTERRUPT;
+  if (cpu.tenant === null) return takeLast(vcpu, waits);
+  if (cpu.holder !== vcpu) return takeTurnTimer() ? Exit.TIMER : Exit.INTERRUPT;
+  if (waits) {
+    if (takeTurnTimer()) return Exit.TIMER;
+    if (!putBack(vcpu)) return Exit.INTERRUPT;
+  }
   const vector = acceptOne();
   if (vector === TURN_VECTOR || vector === NO_VECTOR) return Exit.TIMER;
   setHalted(vcpu, false);
   injectInterrupt(vcpu, vector);
+  return Exit.INTERRUPT;
+}
+
+/** The processor is not shared any more, and its guest's own interrupts exit because there is one for the VMM still. */
+function takeLast(vcpu: Vcpu, waits: boolean): Exit {
+  const vector = waits && !hasTurnRequest() ? NO_VECTOR : acceptOne();
+  if (vector !== TURN_VECTOR && vector !== NO_VECTOR) injectInterrupt(vcpu, vector);
+  keepInterruptExits(vcpu);
   return Exit.INTERRUPT;
 }

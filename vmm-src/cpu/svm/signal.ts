@@ -23,6 +23,23 @@ export function signal(cpu: Cpu): void {
   sendIpi(cpu.apicId, ICR_MODE_NMI | ICR_ASSERT);
 }
 
+/**
+ * Of the interrupts that a shared processor takes for the VMM: the turn's timer (share.ts), and rings. No kernel sees
+ * it, and none uses it: Linux has it for spurious interrupts, which have no request.
+ */
+export const TURN_VECTOR: u32 = 0xff;
+
+/** A ring is an interrupt, which waits in the local APIC until it is taken. */
+export const RINGS_ARE_KEPT: boolean = true;
+
+/**
+ * Makes a shared processor exit, and look at what has been posted for its tenant. Not by NMI: those of several senders at
+ * a time could not be told from one of the guest's own, as a signal is counted before it arrives.
+ */
+export function sendRing(cpu: Cpu): void {
+  sendIpi(cpu.apicId, TURN_VECTOR | ICR_ASSERT);
+}
+
 /** An order was carried out without its signal, which is still to come: it is known by `signals`. */
 export function expectSignal(_cpu: Cpu): void {}
 

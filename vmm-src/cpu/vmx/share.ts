@@ -98,6 +98,9 @@ export function setHaltExits(_vcpu: Vcpu, on: boolean): void {
   setProcessorControls(GIVES_UP, on);
 }
 
+/** The last step before a shared processor enters `vcpu`: the VMCS is ready. */
+export function prepareEntry(_vcpu: Vcpu): void {}
+
 /** Whether the tenant exits as soon as it takes interrupts. */
 export function setInterruptWindow(_vcpu: Vcpu, on: boolean): void {
   setProcessorControls(PROCESSOR_INTERRUPT_WINDOW, on);

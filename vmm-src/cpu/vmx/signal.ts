@@ -17,6 +17,14 @@ export function signal(cpu: Cpu): void {
   else sendIpi(cpu.apicId, ICR_MODE_INIT | ICR_LEVEL | ICR_ASSERT);
 }
 
+/** A ring is an INIT, which a processor may miss that is in the VMM. */
+export const RINGS_ARE_KEPT: boolean = false;
+
+/** Makes a shared processor exit, and look at what has been posted for its tenant. */
+export function sendRing(cpu: Cpu): void {
+  signal(cpu);
+}
+
 /** An order was carried out without its signal, which is still to come. */
 export function expectSignal(cpu: Cpu): void {
   cpu.strayInits++;
