@@ -169,8 +169,10 @@ function save(vcpu: Vcpu): void {
   saveOwn(vcpu);
 }
 
-function load(vcpu: Vcpu): void {
+/** Loads a context on the processor that has just saved that of `saved`: debug registers and MSRs that are the same in both are not written. */
+function load(vcpu: Vcpu, saved: Vcpu): void {
   const context = contextOf(vcpu);
+  const other = contextOf(saved);
   xrstor(context.area, features.user | features.supervisor, features.supervisor !== 0n);
   if (features.hasXfd) {
     writeMsr(IA32_XFD, context.xfd);
@@ -178,8 +180,10 @@ function load(vcpu: Vcpu): void {
   }
   if (features.supervisor !== 0n) writeMsr(IA32_XSS, context.xss);
   if (context.xcr0 !== features.user) xsetbv(0, context.xcr0);
-  for (let i: u32 = 0; i < 4; i++) writeBreakpoint(i, context.breakpoints[i]);
-  loadOwn(vcpu);
+  for (let i: u32 = 0; i < 4; i++) {
+    if (context.breakpoints[i] !== other.breakpoints[i]) writeBreakpoint(i, context.breakpoints[i]);
+  }
+  loadOwn(vcpu, saved);
 }
 
 /** Makes the processor that runs this carry the other of its two virtual CPUs, which goes on where it was left. */
@@ -189,7 +193,7 @@ export function carry(cpu: Cpu, vcpu: Vcpu): void {
   save(before);
   cpu.vcpu = vcpu;
   makeCurrent(vcpu);
-  load(vcpu);
+  load(vcpu, before);
   // What one instance has taught the branch predictor must not steer the other.
   if (features.hasBarrier) writeMsr(IA32_PRED_CMD, 1n);
 }

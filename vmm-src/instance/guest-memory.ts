@@ -9,6 +9,8 @@ import { guestCr0, guestCr3, guestCr4 } from '#processor/guest.ts';
 import { holdsMemory } from '../partition.ts';
 
 export const LOW_SIZE: u64 = 0x100000n;
+/** Bytes (SDM Vol. 2A, 2.3.11). */
+const LONGEST_INSTRUCTION: u64 = 15n;
 /** Where an instance's first MiB is: 0, or the base of its range while it is a shadow. */
 const lowBases: FixedArray<u64, 2> = zeroed();
 
@@ -55,20 +57,21 @@ export function guestLinearToPhysical(vcpu: Vcpu, linear: u64): Mapped<GuestPhys
   return { mapped: false };
 }
 
+/** Copies bytes of one page. */
+function copyFromPage(vcpu: Vcpu, linear: u64, size: u64, to: HostVirtual): boolean {
+  const physical = guestLinearToPhysical(vcpu, linear);
+  if (!physical.mapped) return false;
+  const host = guestToHost(vcpu.instance, physical.at, size);
+  if (host.mapped) copyBytes(to, host.at, size);
+  return host.mapped;
+}
+
 /** Copies up to 15 instruction bytes at a linear address; returns how many could be read. */
 export function fetchInstruction(vcpu: Vcpu, linear: u64, out: FixedArray<u8, 16>): u32 {
-  let host: u64 = 0n;
-  for (let i: u32 = 0; i < 15; i++) {
-    const address: u64 = linear + u64(i);
-    if (i === 0 || (address & (PAGE_SIZE - 1n)) === 0n) {
-      const physical = guestLinearToPhysical(vcpu, address);
-      if (!physical.mapped) return i;
-      const page = guestToHost(vcpu.instance, physical.at & ~(PAGE_SIZE - 1n), PAGE_SIZE);
-      if (!page.mapped) return i;
-      host = page.at + (physical.at & (PAGE_SIZE - 1n));
-    }
-    out[i] = load8(host);
-    host++;
-  }
-  return 15;
+  const left: u64 = PAGE_SIZE - (linear & (PAGE_SIZE - 1n));
+  const here: u64 = left < LONGEST_INSTRUCTION ? left : LONGEST_INSTRUCTION;
+  if (!copyFromPage(vcpu, linear, here, addressOf(out))) return 0;
+  const rest: u64 = LONGEST_INSTRUCTION - here;
+  if (rest === 0n || !copyFromPage(vcpu, linear + here, rest, addressOf(out) + here)) return wrapU32(here);
+  return wrapU32(LONGEST_INSTRUCTION);
 }

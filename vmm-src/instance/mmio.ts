@@ -40,20 +40,27 @@ function isPage(address: GuestPhysical, page: u64): boolean {
 
 /** Reads through the map are allowed where only writes are guarded; this sees the reads of a read-modify-write too. */
 function read(vcpu: Vcpu, address: GuestPhysical, size: u32): u64 {
+  if (isPage(address, APIC_DEFAULT_BASE)) {
+    const offset: u32 = wrapU32(address & PAGE_OFFSET);
+    return isTenant(vcpu) ? readTenantApic(vcpu, offset, size) : u64(readHolderApic(vcpu, offset & 0xff0));
+  }
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
   if (isEcam(address)) return readEcam(vcpu.instance, !shadowed, address, size);
   if (shadowed && isMessagePage(vcpu.instance, address)) return readMessagePage(address, size);
   if (shadowed && isPage(address, ioapicBase())) return u64(ioapicRead(wrapU32(address & 0xffn)));
   if (isPage(address, ioapicBase())) return u64(load32(u64(address)));
   if (!shadowed && isIommu(address)) return readIommu(address, size, vcpu.instance);
-  if (isPage(address, APIC_DEFAULT_BASE) && isTenant(vcpu)) return readTenantApic(vcpu, wrapU32(address & PAGE_OFFSET), size);
-  if (isPage(address, APIC_DEFAULT_BASE)) return u64(readHolderApic(vcpu, wrapU32(address & 0xff0n)));
   if (shadowed && isPage(address, platform.hpet)) return hpetRead(wrapU32(address & PAGE_OFFSET), size);
   return truncateTo(ALL_ONES, size);
 }
 
 function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void {
   const offset: u32 = wrapU32(address & PAGE_OFFSET);
+  if (isPage(address, APIC_DEFAULT_BASE)) {
+    if (isTenant(vcpu)) writeTenantApic(vcpu, offset, size, wrapU32(value));
+    else writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
+    return;
+  }
   const shadowed = !instanceOf(vcpu.instance).holdsPlatform;
   if (isEcam(address)) writeEcam(vcpu.instance, !shadowed, address, size, value);
   else if (shadowed && isMessagePage(vcpu.instance, address)) writeMessagePage(address, size, value);
@@ -62,15 +69,7 @@ function write(vcpu: Vcpu, address: GuestPhysical, size: u32, value: u64): void 
     updateTick(vcpu);
   } else if (!shadowed && isIommu(address)) writeIommu(address, size, value, vcpu.instance);
   else if (isPage(address, ioapicBase())) writeGuardedIoapic(vcpu, offset & 0xff, wrapU32(value));
-  else if (isPage(address, APIC_DEFAULT_BASE) && isTenant(vcpu)) writeTenantApic(vcpu, offset, size, wrapU32(value));
-  else if (isPage(address, APIC_DEFAULT_BASE)) writeGuardedApic(vcpu, offset & 0xff0, wrapU32(value));
   else if (shadowed && isPage(address, platform.hpet) && !isCounter(offset)) hpetWrite(offset, size, value);
-}
-
-/** A touch of RAM that somebody else owns is a breach; of an address where nothing is, not. */
-function recordBreach(vcpu: Vcpu, address: GuestPhysical): void {
-  if (ownerOf(u64(address)) === FREE) return;
-  record(EventType.MEMORY_VIOLATION, vcpu.instance, cpuOf(vcpu).index, address, guestRip(vcpu));
 }
 
 function emulate(vcpu: Vcpu, address: GuestPhysical, access: Access): void {
@@ -96,17 +95,26 @@ export function forgetMaps(vcpu: Vcpu): void {
   letGo();
 }
 
-/** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
-export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
+/** Handles a touch of memory that is the instance's own, or that it is given now; one of somebody else's is recorded, and still to be carried out. */
+function handleOwnMemory(vcpu: Vcpu, address: GuestPhysical): boolean {
   const owner = ownerOf(u64(address));
-  if (owner === vcpu.instance && handleTableExit(vcpu, address)) return;
+  if (owner === vcpu.instance && handleTableExit(vcpu, address)) return true;
   if (isBeyondIdentity(address) && (owner === FREE || owner === vcpu.instance) && instanceOf(vcpu.instance).holdsPlatform && mapTablesFree(vcpu.instance) > TABLES_RESERVED) {
-    if (!lock(vcpu)) return;
+    if (!lock(vcpu)) return true;
     mapIdentical(vcpu.instance, address & ~(SIZE_1G - 1n), SIZE_1G, MAP_ALL);
     unlock();
-    return;
+    return true;
   }
-  recordBreach(vcpu, address);
+  // One of an address where nothing is, is no breach.
+  if (owner !== FREE) record(EventType.MEMORY_VIOLATION, vcpu.instance, cpuOf(vcpu).index, address, guestRip(vcpu));
+  return false;
+}
+
+/** Handles the exit. What cannot be decoded gets #GP, so that the guest itself names the culprit. */
+export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
+  // The commonest touch by far, and never of memory.
+  const isApic = isPage(address, APIC_DEFAULT_BASE);
+  if (!isApic && handleOwnMemory(vcpu, address)) return;
   // An interrupt or stack table where nothing is: on a bare bus it reads as ones, and the processor shuts down.
   if (interruptedDelivery(vcpu)) {
     stopSelf(vcpu, StopReason.TRIPLE_FAULT);
@@ -120,7 +128,7 @@ export function handleMemoryExit(vcpu: Vcpu, address: GuestPhysical): void {
     return;
   }
   // Configuration space is one at a time: by its ports selecting and accessing are two steps. So are IOMMUs, and messages.
-  const isOneAtATime = isEcam(address) || isIommu(address) || isMessagePage(vcpu.instance, address);
+  const isOneAtATime = !isApic && (isEcam(address) || isIommu(address) || isMessagePage(vcpu.instance, address));
   if (isOneAtATime && !lock(vcpu)) return;
   emulate(vcpu, address, access);
   if (takeMapChange()) forgetMaps(vcpu);

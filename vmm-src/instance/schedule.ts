@@ -45,6 +45,8 @@ export class Schedule extends Struct {
   since: u64;
   /** A round of both turns. */
   period: u64;
+  /** How far one may be ahead of the other in virtual time: half a round of each one's turns. */
+  window: u64;
   /** The shortest turn: of an interrupt's, or at the end of a window. */
   least: u64;
   /** When the turn passes, if the other one still wants it then. */
@@ -61,11 +63,14 @@ export function resetSchedule(schedule: Schedule, now: u64, tscKhz: u32): void {
   schedule.since = now;
   schedule.period = u64(tscKhz) * 1000n / PERIODS_PER_SECOND;
   schedule.least = schedule.period / LEAST_PER_PERIOD;
-  for (let i: u32 = 0; i < 2; i++) schedule.accounts[i].weight = 1;
+  setWeight(schedule, Turn.HOLDER, 1);
+  setWeight(schedule, Turn.TENANT, 1);
 }
 
 export function setWeight(schedule: Schedule, turn: Turn, weight: u32): void {
   schedule.accounts[u32(turn) & 1].weight = weight;
+  const weights: u32 = schedule.accounts[0].weight + schedule.accounts[1].weight;
+  schedule.window = (schedule.period << VIRTUAL_SHIFT) / u64(2 * weights);
 }
 
 function other(turn: Turn): Turn {
@@ -76,19 +81,12 @@ function accountOf(schedule: Schedule, turn: Turn): Account {
   return schedule.accounts[u32(turn) & 1];
 }
 
-/** How far one may be ahead of the other: half a round of each one's turns. */
-function window(schedule: Schedule): u64 {
-  const weights: u32 = schedule.accounts[0].weight + schedule.accounts[1].weight;
-  return (schedule.period << VIRTUAL_SHIFT) / u64(2 * weights);
-}
-
 /** Whoever has just begun to want the turn has not saved up more than a window. */
 function setWants(schedule: Schedule, turn: Turn, wants: boolean): void {
   const account = accountOf(schedule, turn);
   if (wants && !account.wants) {
     const ahead = accountOf(schedule, other(turn)).virtual;
-    const most = window(schedule);
-    const floor: u64 = ahead > most ? ahead - most : 0n;
+    const floor: u64 = ahead > schedule.window ? ahead - schedule.window : 0n;
     if (account.virtual < floor) account.virtual = floor;
   }
   account.wants = wants;
@@ -107,7 +105,7 @@ function choose(schedule: Schedule, running: Turn, call: Call, now: u64): Turn {
   if (call === Call.YIELD) return other(running);
   const mine = accountOf(schedule, running);
   const its = accountOf(schedule, other(running));
-  return mine.virtual >= its.virtual + window(schedule) || isOverdue(schedule, its, now) ? other(running) : running;
+  return mine.virtual >= its.virtual + schedule.window || isOverdue(schedule, its, now) ? other(running) : running;
 }
 
 /** Notes that one of them waits, or that its wait is over. */
@@ -128,7 +126,7 @@ function turnLength(schedule: Schedule, turn: Turn, now: u64): u64 {
   if (isOverdue(schedule, waiting, now)) return schedule.least;
   const most: u64 = waiting.waitsSince === 0n ? schedule.period : waiting.waitsSince + schedule.period - now;
   const mine = accountOf(schedule, turn);
-  const limit = accountOf(schedule, other(turn)).virtual + window(schedule);
+  const limit = accountOf(schedule, other(turn)).virtual + schedule.window;
   if (limit <= mine.virtual) return schedule.least;
   const ticks: u64 = ((limit - mine.virtual) * u64(mine.weight)) >> VIRTUAL_SHIFT;
   if (ticks < schedule.least) return schedule.least;

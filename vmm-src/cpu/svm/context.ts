@@ -34,9 +34,11 @@ export function saveOwn(vcpu: Vcpu): void {
   if (hasTscAux) tscAux[vcpu.instance - 1][vcpu.index] = readMsr(IA32_TSC_AUX);
 }
 
-export function loadOwn(vcpu: Vcpu): void {
+/** Loads what is not the same in the virtual CPU that has just been saved. */
+export function loadOwn(vcpu: Vcpu, saved: Vcpu): void {
   vmload(vcpu.control);
-  if (hasTscAux) writeMsr(IA32_TSC_AUX, tscAux[vcpu.instance - 1][vcpu.index]);
+  const own = tscAux[vcpu.instance - 1][vcpu.index];
+  if (own !== tscAux[saved.instance - 1][saved.index]) writeMsr(IA32_TSC_AUX, own);
 }
 
 /** The next entry says which VMCB it is of. */

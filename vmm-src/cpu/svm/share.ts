@@ -203,9 +203,10 @@ export function injectMachineCheck(vcpu: Vcpu): void {
 function highest(bank: u32): u32 {
   for (let word: u32 = BANK_WORDS; word > 0; word--) {
     const bits = readApic(bank + 16 * (word - 1));
-    for (let bit: u32 = 32; bit > 0; bit--) {
-      if ((bits >> (bit - 1) & 1) !== 0) return 32 * (word - 1) + bit - 1;
-    }
+    if (bits === 0) continue;
+    let bit: u32 = 31;
+    while ((bits >> bit) === 0) bit--;
+    return 32 * (word - 1) + bit;
   }
   return NO_VECTOR;
 }

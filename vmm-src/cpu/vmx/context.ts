@@ -66,12 +66,14 @@ export function saveOwn(vcpu: Vcpu): void {
   }
 }
 
-export function loadOwn(vcpu: Vcpu): void {
+/** Loads what is not the same in the virtual CPU that has just been saved. */
+export function loadOwn(vcpu: Vcpu, saved: Vcpu): void {
   const own = ownOf(vcpu);
+  const other = ownOf(saved);
   writeCr2(own.cr2);
-  writeDr6(own.dr6);
+  if (own.dr6 !== other.dr6) writeDr6(own.dr6);
   for (let i: u32 = 0; i < MSRS.length; i++) {
-    if (exists(i) && readMsr(MSRS[i]) !== own.msrs[i]) writeMsr(MSRS[i], own.msrs[i]);
+    if (own.msrs[i] !== other.msrs[i]) writeMsr(MSRS[i], own.msrs[i]);
   }
 }
 
