@@ -184,7 +184,7 @@ export class BochsMachine {
       rest = lines.pop()!;
       if (!this.screen) this.watchScreen(lines);
       this.ticks = Number(/^\d{11,}/.exec(lines.at(-1) ?? "")?.[0] ?? this.ticks);
-      const kept = lines.filter((line) => !/RDMSR: Unknown register|Deliver NMI$|^ALSA /.test(line));
+      const kept = lines.filter((line) => !/RDMSR: Unknown register|Deliver NMI$|Virtual Apic (RD|WR) |^ALSA /.test(line));
       if (kept.length > 0) appendFileSync(this.bochsLogFile, kept.join("\n") + "\n", "latin1");
     });
   }

@@ -40,6 +40,7 @@ export function entryProblems(processor: Processor): string[] {
   check(nested === ((read(0x401e) & 0x80n) !== 0n), "EPT and unrestricted guest are not together");
   if (nested) check((read(0x201a) & 0xfffn) === 0x1en && read(0x201a) >> 48n === 0n, "EPT pointer");
   else check((read(0x6800) & 0x80000001n) === 0x80000001n, "guest CR0 without PG and PE, and no unrestricted guest");
+  apicProblems(read, check);
   check(read(0) !== 0n, "VPID 0");
   check(read(0x2800) === 0xffff_ffff_ffff_ffffn, "VMCS link pointer");
   hostProblems(read, check);
@@ -51,6 +52,18 @@ export function entryProblems(processor: Processor): string[] {
 
 type Read = (field: number) => bigint;
 type Check = (holds: boolean, rule: string) => void;
+
+/** Virtualization of the local APIC (27.2.1.1). */
+function apicProblems(read: Read, check: Check): void {
+  const secondary = read(0x401e);
+  const [accesses, x2apic, registers] = [1n, 0x10n, 0x100n].map((bit) => (secondary & bit) !== 0n);
+  const shadow = (read(PROCESSOR_BASED) & 0x200000n) !== 0n;
+  check(shadow || !(x2apic || registers), "APIC virtualization without a TPR shadow");
+  check(!(accesses && x2apic), "both an APIC-access page and x2APIC mode");
+  if (accesses) check((read(0x2014) & 0xfffn) === 0n && read(0x2014) !== 0n, "APIC-access page");
+  if (shadow) check((read(0x2012) & 0xfffn) === 0n && read(0x2012) !== 0n, "virtual-APIC page");
+  if (shadow) check(read(0x401c) < 16n, "TPR threshold");
+}
 
 function hostProblems(read: Read, check: Check): void {
   for (const field of [0xc00, 0xc02, 0xc04, 0xc06, 0xc08, 0xc0a, 0xc0c]) check((read(field) & 7n) === 0n, "host selector with RPL or TI");

@@ -62,11 +62,19 @@ export function mapKernel(vmm: Vmm): void {
 export function touch(vmm: Vmm, cpu: number, physical: bigint, code: number[], instance = vmm.vcpu(cpu).instance as 1 | 2): void {
   vmm.machine.memory.writeBytes(CODE[instance], Uint8Array.from(code));
   vmm.write(cpu, "GUEST_RIP", CODE[instance]);
+  if (isApicPage(physical) && vmm.readsApic(cpu, TPR) !== null) {
+    vmm.exit(cpu, Reason.APIC_ACCESS, { qualification: physical & 0xfffn, length: code.length });
+    return;
+  }
   vmm.exit(cpu, Reason.EPT_VIOLATION, { physical, qualification: 0x182n, length: code.length });
 }
 
+const TPR = 0x80;
+const isApicPage = (physical: bigint): boolean => physical >> 12n === 0xfee00n;
+
 /** mov [rbx], eax */
 export function store(vmm: Vmm, cpu: number, physical: bigint, value: bigint | number): void {
+  if (isApicPage(physical) && vmm.writesApic(cpu, Number(physical & 0xfffn), Number(value))) return;
   vmm.setRegister(cpu, RAX, BigInt(value));
   touch(vmm, cpu, physical, [0x89, 0x03]);
 }
@@ -80,6 +88,8 @@ export function store64(vmm: Vmm, cpu: number, physical: bigint, value: bigint):
 
 /** mov eax, [rbx] */
 export function load(vmm: Vmm, cpu: number, physical: bigint): bigint {
+  const own = isApicPage(physical) ? vmm.readsApic(cpu, Number(physical & 0xfffn)) : null;
+  if (own !== null) return BigInt(own);
   vmm.setRegister(cpu, RAX, 0xdead_beef_dead_beefn);
   vmm.setRegister(cpu, RBX, physical);
   touch(vmm, cpu, physical, [0x8b, 0x03]);

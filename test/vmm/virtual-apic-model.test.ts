@@ -6,6 +6,7 @@ import { emitC } from "../../compiler/emit-c/program.ts";
 import { instantiate } from "../../compiler/emit-js/load.ts";
 import { reportAll } from "../../compiler/report.ts";
 import { type Call, GCC_SANITIZED, harness, runCSync, runNode } from "../compiler/worlds.ts";
+import { ApicHardware } from "./apic-hardware.ts";
 import { ModelApic } from "./virtual-apic-model.ts";
 
 const NONE = 0xffff_ffff;
@@ -14,7 +15,7 @@ const START = 5_000;
 /** A virtual APIC and its time behind functions of plain integers, as both back ends' harnesses call them. */
 const DRIVER = `
 import { acknowledge, apicModel, deliverable, post, raise, resetVirtualApic, taskPriorityThreshold, virtualApic } from './virtual-apic.ts';
-import { Outcome, readApicMsr, readPage, writeApicMsr, writePage } from './virtual-apic-registers.ts';
+import { Outcome, acceptWrite, readApicMsr, readPage, writeApicMsr, writePage } from './virtual-apic-registers.ts';
 import { advance, nextDeadline, setTimerRate } from './virtual-apic-timer.ts';
 import { IA32_TSC_DEADLINE } from '../machine/msr.ts';
 
@@ -49,6 +50,12 @@ export function write(offset: u32, value: u32): u32 {
   if (outcome.kind === Outcome.END_OF_INTERRUPT) return outcome.vector;
   return NONE;
 }
+/** The same where the processor has written the page. */
+export function accept(offset: u32): u32 {
+  const outcome = acceptWrite(virtualApic(0), offset, now);
+  return outcome.kind === Outcome.END_OF_INTERRUPT ? outcome.vector : NONE;
+}
+export function place(): u64 { return u64(addressOf(virtualApic(0))); }
 export function arm(deadline: u64): void { ignore(writeApicMsr(virtualApic(0), IA32_TSC_DEADLINE, deadline, now)); }
 export function read(offset: u32): u64 { return readPage(virtualApic(0), offset, 4, now); }
 export function deadline(): u64 {
@@ -114,7 +121,7 @@ function callsOf(run: Step[]): Call[] {
 const bits = (set: Set<number>): number[] => Array.from({ length: 8 }, (_, word) => [...set].reduce((sum, one) => (one >> 5 === word ? sum | (1 << (one & 31)) : sum) >>> 0, 0));
 
 describe("a virtual local APIC", () => {
-  const { call } = instantiate(program, { externals: {} });
+  const { call, memory } = instantiate(program, { externals: {} });
   const read = (offset: number): number => Number(call.read!(offset));
   const bank = (offset: number): number[] => Array.from({ length: 8 }, (_, word) => read(offset + 16 * word));
   const seen = (): unknown => ({
@@ -136,6 +143,26 @@ describe("a virtual local APIC", () => {
         const result = call[name]!(...args);
         const wanted = run[i]!.model(model);
         if (run[i]!.call[1] === EOI && name === "write") expect(result).toBe(wanted ?? NONE);
+        expect(seen()).toEqual(expected(model));
+      });
+    }), { numRuns: 400 });
+  });
+
+  test("does the same where the processor serves its page", () => {
+    const hardware = new ApicHardware(memory, call.place!() as bigint, true, () => call.threshold!() as number);
+    const store = (offset: number, value: number): unknown => {
+      const done = hardware.write(offset, value, 4);
+      return done === "APIC access" ? call.write!(offset, value) : done === "APIC write" ? call.accept!(offset) : NONE;
+    };
+    fc.assert(fc.property(rates, steps, (rate, run) => {
+      const model = new ModelApic(START, rate);
+      call.begin!(BigInt(START), BigInt(rate));
+      store(SVR, 0x1ff);
+      model.writeSvr(0x1ff);
+      callsOf(run).forEach(([name, ...args], i) => {
+        const result = name === "write" ? store(args[0] as number, args[1] as number) : call[name]!(...args);
+        const wanted = run[i]!.model(model);
+        if (name === "write" && args[0] === EOI) expect(result).toBe(wanted ?? NONE);
         expect(seen()).toEqual(expected(model));
       });
     }), { numRuns: 400 });

@@ -1,4 +1,5 @@
 /** A virtual local APIC for tests: its guest's accesses, its time, and what its processor is told. */
+import { type ApicHelp, ApicHardware } from "./apic-hardware.ts";
 import { Machine } from "./machine.ts";
 import type { Loaded } from "../../compiler/emit-js/load.ts";
 import { type View, loadModules, viewOf } from "./vmm.ts";
@@ -28,12 +29,20 @@ export class VirtualApic {
   readonly address: bigint;
   readonly model: View;
   now = 1_000_000n;
+  /** What the processor does of it in xAPIC mode. */
+  private readonly hardware: ApicHardware | null;
 
-  constructor(machine = new Machine(), modules = ["devices/virtual-apic-registers.ts"]) {
+  constructor(machine = new Machine(), modules = ["devices/virtual-apic-registers.ts"], help: ApicHelp = "nothing") {
     this.machine = machine;
     this.loaded = loadModules(machine, modules);
     this.address = this.loaded.call.virtualApic!(0);
     this.model = viewOf(this.loaded, "ApicModel", this.loaded.addressOf("apicModel"));
+    this.hardware = help === "its registers" ? new ApicHardware(machine.memory, this.address, true, () => this.threshold()) : null;
+  }
+
+  /** The processor in front of the page; null where everything exits. */
+  private get front(): ApicHardware | null {
+    return this.call.hasPage!(this.address) ? this.hardware : null;
   }
 
   /** As after RESET, of a kind that has everything, and enabled by software. */
@@ -47,8 +56,21 @@ export class VirtualApic {
 
   get call(): Loaded["call"] { return this.loaded.call; }
 
-  read(offset: number, size = 4): number { return Number(this.call.readPage!(this.address, offset, size, this.now)); }
-  write(offset: number, value: number, size = 4): Outcome { return this.call.writePage!(this.address, offset, size, value >>> 0, this.now); }
+  read(offset: number, size = 4): number {
+    // What has arrived meanwhile made the guest exit: the timer's deadline, another processor's ring.
+    if (this.hardware) {
+      this.advance();
+      this.call.collectPosted!(this.address);
+    }
+    return this.front?.read(offset, size) ?? Number(this.call.readPage!(this.address, offset, size, this.now));
+  }
+  write(offset: number, value: number, size = 4): Outcome {
+    switch (this.front?.write(offset, value, size) ?? "APIC access") {
+      case "APIC access": return this.call.writePage!(this.address, offset, size, value >>> 0, this.now);
+      case "APIC write": return this.call.acceptWrite!(this.address, offset, this.now);
+      case "done": case "TPR below threshold": return { kind: DONE };
+    }
+  }
   /** null for #GP. */
   readMsr(index: number): bigint | null {
     const { ok, value } = this.call.readApicMsr!(this.address, index, this.now);

@@ -5,8 +5,10 @@ import { type DialectFunction, type Loaded, instantiate } from "../../compiler/e
 import type { Program } from "../../compiler/ir.ts";
 import { reportAll } from "../../compiler/report.ts";
 import { type Chipset, addChipset } from "./chipset.ts";
+import { type ApicHelp, setApicHelp } from "./apic-hardware.ts";
 import { entryProblems } from "./entry-checks.ts";
 import { type AcpiOptions, MEMORY_MAP, MIB, type Range, setUpProcessors, writeAcpi, writeBootInfo } from "./firmware.ts";
+import { readApicPage, writeApicPage, writeCr8 } from "./guest-apic.ts";
 import { Gone, Machine, type Processor } from "./machine.ts";
 
 /** The VMM's region: 4 MiB, the image at its start, with the storage behind the code. */
@@ -89,12 +91,12 @@ export function viewOf(loaded: Loaded, struct: string, address: bigint): View {
 
 export const Reason = {
   EXCEPTION_OR_NMI: 0, EXTERNAL_INTERRUPT: 1, TRIPLE_FAULT: 2, INIT: 3, SIPI: 4, INTERRUPT_WINDOW: 7, CPUID: 10, GETSEC: 11, HLT: 12, INVD: 13, VMCALL: 18, VMXON: 27, CR_ACCESS: 28, IO: 30, RDMSR: 31, WRMSR: 32, MWAIT: 36,
-  MONITOR_TRAP_FLAG: 37, EPT_VIOLATION: 48, EPT_MISCONFIGURATION: 49, PREEMPTION_TIMER: 52, XSETBV: 55,
+  MONITOR_TRAP_FLAG: 37, TPR_BELOW_THRESHOLD: 43, APIC_ACCESS: 44, EPT_VIOLATION: 48, EPT_MISCONFIGURATION: 49, PREEMPTION_TIMER: 52, XSETBV: 55, APIC_WRITE: 56,
 };
 
 export interface ExitInfo { qualification?: bigint; length?: number; physical?: bigint; vectoring?: bigint; vectoringCode?: bigint; entryFailure?: boolean; interruption?: bigint }
 
-export interface VmmOptions { apicIds?: number[]; map?: Range[]; acpi?: Partial<AcpiOptions>; tables?: boolean }
+export interface VmmOptions { apicIds?: number[]; map?: Range[]; acpi?: Partial<AcpiOptions>; tables?: boolean; apicHelp?: ApicHelp }
 
 /** Number of a general register in instruction encodings. */
 export const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSI = 6, RDI = 7;
@@ -113,10 +115,11 @@ export class Vmm {
   protected readonly held = new Set<Processor>();
   protected idlePauses = 0;
 
-  constructor({ apicIds = [0, 1], map = MEMORY_MAP, acpi = {}, tables = true }: VmmOptions = {}) {
+  constructor({ apicIds = [0, 1], map = MEMORY_MAP, acpi = {}, tables = true, apicHelp }: VmmOptions = {}) {
     this.machine = this.createMachine(apicIds);
     this.chipset = addChipset(this.machine);
     setUpProcessors(this.machine);
+    if (apicHelp) for (const { msrs } of this.machine.processors) setApicHelp(msrs, apicHelp);
     const rsdp = tables ? writeAcpi(this.machine, { apicIds, ...acpi }) : 0n;
     this.loaded = this.load();
     writeBootInfo(this.machine, REGION + 256n, { ...PLACE, rsdp, apicIds, map });
@@ -277,6 +280,22 @@ export class Vmm {
     const info = state.fields.get(0x4016)!;
     this.injected[processor.index] = info & 0x80000000n ? info : null;
     state.fields.set(0x4016, info & ~0x80000000n);
+  }
+
+  /** The guest's write to its virtual APIC's page, or of CR8; false where that exits before it is done. */
+  writesApic(cpu: number, register: number | "CR8", value: number): boolean {
+    const processor = this.machine.processors[cpu]!;
+    const { memory } = this.machine;
+    const done = register === "CR8" ? writeCr8(memory, processor, value) : writeApicPage(memory, processor, register, value);
+    if (done === null || done === "APIC access") return false;
+    if (done === "APIC write") this.exit(cpu, Reason.APIC_WRITE, { qualification: BigInt(register), length: 0 });
+    else if (done === "TPR below threshold") this.exit(cpu, Reason.TPR_BELOW_THRESHOLD, { length: 0 });
+    return true;
+  }
+
+  /** What the guest reads from its virtual APIC's page; null where that exits. */
+  readsApic(cpu: number, register: number): number | null {
+    return readApicPage(this.machine.memory, this.machine.processors[cpu]!, register);
   }
 
   /** Signals that have arrived make their processors exit. */

@@ -152,7 +152,7 @@ export function vcpuOf(instance: u32, cpu: u32): Vcpu {
   return vcpus[instance - 1][cpu];
 }
 
-/** The view of an instance's virtual CPUs on shared processors: in it the local APIC's page is missing, and more MSRs exit. */
+/** The view of an instance's virtual CPUs on shared processors: in it the local APIC's page is another or missing, and more MSRs exit. */
 export function sharedView(instance: u32): u32 {
   return MAX_INSTANCES + instance;
 }

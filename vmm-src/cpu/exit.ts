@@ -29,6 +29,8 @@ export enum Exit {
   /** The timer that setTimer has armed. */
   TIMER = 52,
   XSETBV = 55,
+  /** The processor has written a register of a tenant's virtual local APIC, behind the instruction. */
+  APIC_WRITE = 56,
   /** An instruction that is #UD as long as virtualization is off. */
   UNDEFINED = 70,
   /** One that is #GP where firmware has turned virtualization off. */

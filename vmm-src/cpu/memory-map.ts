@@ -7,8 +7,8 @@
  * place are free again. Each map has a pool of tables, so that nothing is
  * ever allocated elsewhere.
  *
- * A shared view (cpu/cpu.ts) of an instance's map is the same without one page, the
- * local APIC's. The four tables on the way there are its own, all others the map's:
+ * A shared view (cpu/cpu.ts) of an instance's map is the same but for one page, the
+ * local APIC's: there it has nothing, or a page that stands in for it. The four tables on the way there are its own, all others the map's:
  *
  *   root ─┬─▶ … ─┬─▶ … ─┬─▶ page table ─▶ pages
  *   view's│      │      │
@@ -46,6 +46,8 @@ const VIEW_LEVELS: u32 = 4;
 /** Of each instance's view, the tables on the way to the missing page, from the root. */
 const viewTables: FixedArray<FixedArray<PageTable, 4>, 2> = zeroed(4096);
 const viewed: FixedArray<boolean, 2> = zeroed();
+/** What it has there instead; 0 for nothing. */
+const standIns: FixedArray<u64, 2> = zeroed();
 
 /** How the machine's IOMMUs want their tables. */
 let ioFormat: IoFormat = IoFormat.NONE;
@@ -234,6 +236,7 @@ function mapPages(map: u32, guest: GuestPhysical, host: HostPhysical, size: u64,
 function updateView(instance: u32): void {
   if (!viewed[instance - 1]) return;
   const hole: u64 = u64(APIC_DEFAULT_BASE);
+  const standIn: HostPhysical = standIns[instance - 1];
   let table = rootOf(instance);
   for (let level: u32 = 0; level < VIEW_LEVELS; level++) {
     const own = viewTables[instance - 1][level];
@@ -241,7 +244,7 @@ function updateView(instance: u32): void {
     for (let i: u32 = 0; i < 512; i++) {
       if (i !== way) own[i] = table[i];
     }
-    if (level === VIEW_LEVELS - 1) own[way] = 0n;
+    if (level === VIEW_LEVELS - 1) own[way] = standIn === 0n ? 0n : standIn | pageBits(standIn, MAP_READ | MAP_WRITE);
     else {
       own[way] = addressOf(viewTables[instance - 1][level + 1]) | TABLE_BITS;
       table = tableBelow(instance, table, way, level === 0 ? SIZE_1G : level === 1 ? SIZE_2M : PAGE_SIZE);
@@ -249,10 +252,11 @@ function updateView(instance: u32): void {
   }
 }
 
-/** Makes the shared view of an instance's map; false if there is one. */
-export function openView(instance: u32): boolean {
+/** Makes the shared view of an instance's map, with a page that may be read and written in the missing one's place, or with 0; false if there is one. */
+export function openView(instance: u32, standIn: HostPhysical): boolean {
   if (viewed[instance - 1]) return false;
   viewed[instance - 1] = true;
+  standIns[instance - 1] = standIn;
   updateView(instance);
   return true;
 }

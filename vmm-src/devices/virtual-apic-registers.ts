@@ -14,7 +14,7 @@ import {
 import { APIC_BASE_BSP, APIC_BASE_ENABLE, APIC_BASE_X2APIC, IA32_APIC_BASE, IA32_TSC_DEADLINE, X2APIC_MSR_BASE } from '../machine/msr.ts';
 import {
   NO_INTERRUPT, VirtualApic, apicModel, apicRegister, collectPosted, endOfInterrupt, hasLvt, initVirtualApic, isApicEnabled, isX2apicMode, maskLvts,
-  noteError, raise, setApicRegister, setIds, setTaskPriority,
+  noteError, processorPriority, raise, setApicRegister, setIds, setTaskPriority, xapicId,
 } from './virtual-apic.ts';
 import { advance, currentCount, readDeadline, writeDeadline, writeDivide, writeInitialCount, writeTimerLvt } from './virtual-apic-timer.ts';
 
@@ -126,7 +126,8 @@ function catchUp(apic: VirtualApic, now: u64): void {
 }
 
 function readRegister(apic: VirtualApic, offset: u32, now: u64): u32 {
-  return offset === APIC_CURRENT_COUNT ? currentCount(apic, now) : apicRegister(apic, offset);
+  if (offset === APIC_CURRENT_COUNT) return currentCount(apic, now);
+  return offset === APIC_PPR ? processorPriority(apic) : apicRegister(apic, offset);
 }
 
 function writeSvr(apic: VirtualApic, value: u32): void {
@@ -232,6 +233,19 @@ export function writePage(apic: VirtualApic, offset: u32, size: u32, value: u32,
   }
   if (!isWritable(register, false) || (offset & 15) !== 0 || size < 4) return NOTHING;
   return writeRegister(apic, register, value & writableBits(register, false), now);
+}
+
+/**
+ * The processor has written a register of the page itself (SDM Vol. 3C, 30.4.3.2), which
+ * is what a guest may write in the form of four bytes: the write takes effect. What
+ * software cannot write is as it was again.
+ */
+export function acceptWrite(apic: VirtualApic, offset: u32, now: u64): ApicOutcome {
+  const register = registerAt(offset);
+  const value = apicRegister(apic, register);
+  if (register === APIC_ID) setApicRegister(apic, APIC_ID, xapicId(apic));
+  else if (register === APIC_EOI || !isWritable(register, false)) setApicRegister(apic, register, 0);
+  return writePage(apic, register, 4, value, now);
 }
 
 /** Whether an MSR is the APIC's, in whatever mode it is. */

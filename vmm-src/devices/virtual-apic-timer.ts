@@ -8,7 +8,7 @@
 import {
   APIC_DIVIDE, APIC_INITIAL_COUNT, APIC_LVT_TIMER, LVT_MASKED, LVT_PERIODIC, LVT_TIMER_MODE, LVT_TSC_DEADLINE, LVT_VECTOR,
 } from '../machine/apic.ts';
-import { DISARMED, NEVER, VirtualApic, apicRegister, isRequested, raise, setApicRegister } from './virtual-apic.ts';
+import { DISARMED, NEVER, VirtualApic, isRequested, raise, setApicRegister } from './virtual-apic.ts';
 
 /** The rate's unit: TSC ticks to 65,536 counts of a timer that divides by 1. */
 const RATE_SHIFT: u64 = 16n;
@@ -33,7 +33,7 @@ export function timerRate(): u64 {
 }
 
 function timerMode(apic: VirtualApic): u32 {
-  return apicRegister(apic, APIC_LVT_TIMER) & LVT_TIMER_MODE;
+  return apic.timerLvt & LVT_TIMER_MODE;
 }
 
 export function isDeadlineMode(apic: VirtualApic): boolean {
@@ -42,8 +42,7 @@ export function isDeadlineMode(apic: VirtualApic): boolean {
 
 /** Divide configuration (12.5.4, figure 12-10): bits 0, 1 and 3 are 2, 4 … 128 and 1, here as a shift. */
 function divideShift(apic: VirtualApic): u64 {
-  const divide = apicRegister(apic, APIC_DIVIDE);
-  return u64((((divide >> 1) & 4) + (divide & 3) + 1) & 7);
+  return u64((((apic.timerDivide >> 1) & 4) + (apic.timerDivide & 3) + 1) & 7);
 }
 
 /** TSC ticks until `count` has come down to 0. */
@@ -69,12 +68,10 @@ function disarm(apic: VirtualApic): void {
 export function advance(apic: VirtualApic, now: u64): boolean {
   if (apic.deadline === DISARMED || now < apic.deadline) return false;
   if (timerMode(apic) === LVT_PERIODIC) {
-    const initial = apicRegister(apic, APIC_INITIAL_COUNT);
-    const period = ticksOf(apic, initial);
-    countFrom(apic, initial, now - (now - apic.deadline) % period);
+    const period = ticksOf(apic, apic.timerInitial);
+    countFrom(apic, apic.timerInitial, now - (now - apic.deadline) % period);
   } else disarm(apic);
-  const lvt = apicRegister(apic, APIC_LVT_TIMER);
-  if ((lvt & LVT_MASKED) === 0) raise(apic, lvt & LVT_VECTOR, false);
+  if ((apic.timerLvt & LVT_MASKED) === 0) raise(apic, apic.timerLvt & LVT_VECTOR, false);
   return true;
 }
 
@@ -83,7 +80,7 @@ export function advance(apic: VirtualApic, now: u64): boolean {
  * its last interrupt not yet taken, it makes none.
  */
 export function nextDeadline(apic: VirtualApic): u64 {
-  const lvt = apicRegister(apic, APIC_LVT_TIMER);
+  const lvt = apic.timerLvt;
   if (apic.deadline === DISARMED || (lvt & LVT_MASKED) !== 0 || isRequested(apic, lvt & LVT_VECTOR)) return NEVER;
   return apic.deadline;
 }
@@ -96,14 +93,17 @@ export function currentCount(apic: VirtualApic, now: u64): u32 {
 
 /** The initial-count register is written: the timer starts anew, or with 0 stops; in TSC-deadline mode nothing happens. */
 export function writeInitialCount(apic: VirtualApic, count: u32, now: u64): void {
-  if (isDeadlineMode(apic)) return;
-  setApicRegister(apic, APIC_INITIAL_COUNT, count);
-  countFrom(apic, count, now);
+  if (!isDeadlineMode(apic)) {
+    apic.timerInitial = count;
+    countFrom(apic, count, now);
+  }
+  setApicRegister(apic, APIC_INITIAL_COUNT, apic.timerInitial);
 }
 
 /** The divide configuration is written: a timer that runs goes on from its count at the new rate. */
 export function writeDivide(apic: VirtualApic, value: u32, now: u64): void {
   const count = currentCount(apic, now);
+  apic.timerDivide = value;
   setApicRegister(apic, APIC_DIVIDE, value);
   if (count !== 0) countFrom(apic, count, now);
 }
@@ -111,6 +111,7 @@ export function writeDivide(apic: VirtualApic, value: u32, now: u64): void {
 /** The timer's LVT entry is written, with bits that exist: another mode disarms the timer. */
 export function writeTimerLvt(apic: VirtualApic, value: u32): void {
   const before = timerMode(apic);
+  apic.timerLvt = value;
   setApicRegister(apic, APIC_LVT_TIMER, value);
   if (timerMode(apic) !== before) disarm(apic);
 }

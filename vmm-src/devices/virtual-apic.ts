@@ -15,7 +15,7 @@
 import "../../compiler/core/dialect.mjs";
 import {
   APIC_DEFAULT_BASE, APIC_DFR, APIC_ID, APIC_IRR, APIC_ISR, APIC_LDR, APIC_LVT_CMCI, APIC_LVT_ERROR, APIC_LVT_LINT0, APIC_LVT_PERFORMANCE, APIC_LVT_THERMAL,
-  APIC_LVT_TIMER, APIC_PPR, APIC_SVR, APIC_TMR, APIC_TPR, APIC_VERSION, DFR_RESET, ESR_RECEIVE_ILLEGAL_VECTOR,
+  APIC_LVT_TIMER, APIC_SVR, APIC_TMR, APIC_TPR, APIC_VERSION, DFR_RESET, ESR_RECEIVE_ILLEGAL_VECTOR,
   FIRST_VALID_VECTOR, LVT_MASKED, LVT_VECTOR, SVR_ENABLE, SVR_RESET, VERSION_MAX_LVT_SHIFT,
 } from '../machine/apic.ts';
 import { APIC_BASE_BSP, APIC_BASE_ENABLE, APIC_BASE_X2APIC } from '../machine/msr.ts';
@@ -35,7 +35,10 @@ const SIPI_PRESENT: u32 = 0x100;
 
 /**
  * The first KiB is in the layout of the register page, and the whole is a page, so
- * that it can be hardware's virtual-APIC page (SDM Vol. 3C, 30.1.1) as it is.
+ * that it can be hardware's virtual-APIC page (SDM Vol. 3C, 30.1.1) as it is. Where it
+ * is one, the processor writes registers before the VMM hears of it, and changes TPR on
+ * its own: nothing is derived from them beforehand. What the timer goes by is kept
+ * besides, since its past depends on it.
  */
 export class VirtualApic extends Aligned<4096> {
   /** The register at offset r is element r / 4. */
@@ -61,7 +64,11 @@ export class VirtualApic extends Aligned<4096> {
   postedNmi: u32;
   postedInit: u32;
   postedSipi: u32;
-  reserved: FixedArray<u32, 498>;
+  /** The timer's LVT entry, initial count and divide configuration as they were last accepted. */
+  timerLvt: u32;
+  timerInitial: u32;
+  timerDivide: u32;
+  reserved: FixedArray<u32, 495>;
 }
 assertLayout<VirtualApic>(4096, { registers: 0, base: 1024, posted: 1064 });
 
@@ -117,6 +124,7 @@ export function hasLvt(offset: u32): boolean {
 
 /** Sets the mask of every LVT entry, as disabling by software does (12.4.7.2). */
 export function maskLvts(apic: VirtualApic): void {
+  apic.timerLvt |= LVT_MASKED;
   for (let lvt: u32 = APIC_LVT_TIMER; lvt <= APIC_LVT_ERROR; lvt += 16) setApicRegister(apic, lvt, apicRegister(apic, lvt) | LVT_MASKED);
   setApicRegister(apic, APIC_LVT_CMCI, apicRegister(apic, APIC_LVT_CMCI) | LVT_MASKED);
 }
@@ -126,10 +134,15 @@ function clusterId(id: u32): u32 {
   return ((id >> 4) << 16) | (1 << (id & 15));
 }
 
+/** The id register in xAPIC mode. */
+export function xapicId(apic: VirtualApic): u32 {
+  return apic.id << XAPIC_ID_SHIFT;
+}
+
 /** Id and logical id as they are in the APIC's mode; in x2APIC mode neither can be written. */
 export function setIds(apic: VirtualApic): void {
   const x2apic = isX2apicMode(apic);
-  setApicRegister(apic, APIC_ID, x2apic ? apic.id : apic.id << XAPIC_ID_SHIFT);
+  setApicRegister(apic, APIC_ID, x2apic ? apic.id : xapicId(apic));
   setApicRegister(apic, APIC_LDR, x2apic ? clusterId(apic.id) : 0);
 }
 
@@ -140,6 +153,9 @@ export function initVirtualApic(apic: VirtualApic): void {
   setApicRegister(apic, APIC_VERSION, apicModel.version);
   setApicRegister(apic, APIC_DFR, DFR_RESET);
   setApicRegister(apic, APIC_SVR, SVR_RESET);
+  apic.timerLvt = 0;
+  apic.timerInitial = 0;
+  apic.timerDivide = 0;
   maskLvts(apic);
   apic.deadline = DISARMED;
   apic.errors = 0;
@@ -206,18 +222,21 @@ export function isRequested(apic: VirtualApic, vector: u32): boolean {
   return hasBit(apic, APIC_IRR, vector);
 }
 
+function requested(apic: VirtualApic): u32 {
+  return highest(apic, APIC_IRR);
+}
+
 /** What is in service and the task priority make the processor priority (12.8.3.1). */
-export function updateProcessorPriority(apic: VirtualApic): void {
+export function processorPriority(apic: VirtualApic): u32 {
   const task = apicRegister(apic, APIC_TPR);
   const service = inService(apic);
   const serviceClass: u32 = service === NO_INTERRUPT ? 0 : service & CLASS;
-  setApicRegister(apic, APIC_PPR, (task & CLASS) >= serviceClass ? task : serviceClass);
+  return (task & CLASS) >= serviceClass ? task : serviceClass;
 }
 
 /** The task priority, whose high half is CR8 (12.8.6). */
 export function setTaskPriority(apic: VirtualApic, priority: u32): void {
   setApicRegister(apic, APIC_TPR, priority & 0xff);
-  updateProcessorPriority(apic);
 }
 
 function request(apic: VirtualApic, vector: u32, level: boolean): void {
@@ -300,8 +319,8 @@ export function collectPosted(apic: VirtualApic): void {
 /** The vector that may interrupt the processor now, or NO_INTERRUPT (12.8.3.1). */
 export function deliverable(apic: VirtualApic): u32 {
   collectPosted(apic);
-  const vector = highest(apic, APIC_IRR);
-  if (vector === NO_INTERRUPT || (vector & CLASS) <= (apicRegister(apic, APIC_PPR) & CLASS)) return NO_INTERRUPT;
+  const vector = requested(apic);
+  if (vector === NO_INTERRUPT || (vector & CLASS) <= (processorPriority(apic) & CLASS)) return NO_INTERRUPT;
   return vector;
 }
 
@@ -309,7 +328,6 @@ export function deliverable(apic: VirtualApic): u32 {
 export function acknowledge(apic: VirtualApic, vector: u32): void {
   setBit(apic, APIC_IRR, vector, false);
   setBit(apic, APIC_ISR, vector, true);
-  updateProcessorPriority(apic);
 }
 
 /**
@@ -320,7 +338,6 @@ export function endOfInterrupt(apic: VirtualApic): u32 {
   const vector = inService(apic);
   if (vector === NO_INTERRUPT) return NO_INTERRUPT;
   setBit(apic, APIC_ISR, vector, false);
-  updateProcessorPriority(apic);
   return hasBit(apic, APIC_TMR, vector) ? vector : NO_INTERRUPT;
 }
 
@@ -330,7 +347,7 @@ export function endOfInterrupt(apic: VirtualApic): u32 {
  * makes a difference: nothing is requested, or what is in service blocks it.
  */
 export function taskPriorityThreshold(apic: VirtualApic): u32 {
-  const vector = highest(apic, APIC_IRR);
+  const vector = requested(apic);
   if (vector === NO_INTERRUPT || deliverable(apic) !== NO_INTERRUPT) return 0;
   const service = inService(apic);
   if (service !== NO_INTERRUPT && (vector & CLASS) <= (service & CLASS)) return 0;

@@ -9,7 +9,7 @@ import { Command, Cpu, RAX, RBX, RCX, RDX, StartKind, Vcpu, cpuOf, isTenant } fr
 import { isX2apic } from '../cpu/local-apic.ts';
 import { finishOrder, hasOrder, takeOrder } from '../cpu/kick.ts';
 import { Exit } from '../cpu/exit.ts';
-import { failureDetail, failureReason, isCpuidExit, passNmi, sipiVector, takeExit, takeSignal, touchedAddress } from '#processor/exits.ts';
+import { failureDetail, failureReason, isCpuidExit, passNmi, sipiVector, takeExit, takeSignal, touchedAddress, writtenRegister } from '#processor/exits.ts';
 import { advance, guestCpl, guestCr4, guestRip, injectGp, injectUd } from '#processor/guest.ts';
 import { readVirtualizationMsr, writeVirtualizationMsr } from '#processor/msrs.ts';
 import { waitForSignal, waitsHere } from '#processor/signal.ts';
@@ -25,7 +25,7 @@ import { writeX2apicIcr } from '../instance/ipi.ts';
 import { handleMemoryExit } from '../instance/mmio.ts';
 import { handleHalt, handleMachineCheck, handleMwait, nextTurn, share, unshare } from '../instance/share.ts';
 import { stopSelf, switchTo } from '../instance/stop.ts';
-import { handleTaskPriority, readTenantMsr, writeTenantMsr } from '../instance/tenant-apic.ts';
+import { acceptTenantApic, handleTaskPriority, readTenantMsr, writeTenantMsr } from '../instance/tenant-apic.ts';
 import { CpuidResult, cpuid, readMsr, readTsc, writebackInvalidate, xsetbv } from '../machine/intrinsics.ts';
 import { APIC_BASE_BSP, IA32_APIC_BASE } from '../machine/msr.ts';
 import { CPUID_1_ECX_OSXSAVE, CPUID_7_ECX_OSPKE, CR4_OSXSAVE, CR4_PKE } from '../machine/registers.ts';
@@ -206,6 +206,7 @@ function handleOther(vcpu: Vcpu, exit: Exit): void {
     case Exit.HALT: handleHalt(vcpu); break;
     case Exit.MWAIT: handleMwait(vcpu); break;
     case Exit.TASK_PRIORITY: handleTaskPriority(vcpu); break;
+    case Exit.APIC_WRITE: acceptTenantApic(vcpu, writtenRegister(vcpu)); break;
     case Exit.MACHINE_CHECK: handleMachineCheck(vcpu); break;
     case Exit.INVD:
       writebackInvalidate();

@@ -31,7 +31,7 @@ function msrOf(register: u32): u32 {
 
 /** The view of an instance's holders: every access to the local APIC's page exits, and to the timer's MSRs. */
 function openHolderView(instance: u32): void {
-  if (!openView(instance)) return;
+  if (!openView(instance, 0n)) return;
   const view = sharedView(instance);
   copyMsrs(instance, view);
   for (let register: u32 = APIC_LVT_TIMER; register <= APIC_DIVIDE; register += 16) {
@@ -79,16 +79,17 @@ export function returnTimer(holder: Vcpu): void {
   handOverTimer(timerOf(holder), readTsc());
 }
 
-/** Raises the timer interrupt of a processor's holder if it is due. */
-export function serveTimer(cpu: Cpu, now: u64): void {
-  if (HAS_TURN_TIMER || cpu.holder === null) return;
+/** Raises the timer interrupt of a processor's holder if it is due; whether it was. */
+export function serveTimer(cpu: Cpu, now: u64): boolean {
+  if (HAS_TURN_TIMER || cpu.holder === null) return false;
   const timer = timers[cpu.index];
   advanceTimer(timer, now);
   const vector = deliverable(timer);
-  if (vector === NO_INTERRUPT) return;
+  if (vector === NO_INTERRUPT) return false;
   acknowledge(timer, vector);
   endOfInterrupt(timer);
   sendSelf(vector);
+  return true;
 }
 
 /** When that is, in TSC ticks; NEVER where the processor has another timer for turns. */

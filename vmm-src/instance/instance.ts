@@ -15,6 +15,7 @@ import { mapIdentical, openView, unmapRange } from '../cpu/memory-map.ts';
 import { sharedView } from '../cpu/cpu.ts';
 import { MAP_ALL, MAP_EXECUTE, MAP_READ } from '../cpu/permissions.ts';
 import { passContextMsrs } from '../cpu/context.ts';
+import { apicAccessPage } from '#processor/apic.ts';
 import { copyMsrs, resetMsrs, trapAllMsrWrites, trapAllPorts, trapMsrRead, trapMsrWrite, trapPorts } from '#processor/bitmaps.ts';
 import { guardVendorMsrs, guardVirtualizationMsrs, isVendorMsr } from '#processor/msrs.ts';
 import { STARTUP_EXITS } from '#processor/signal.ts';
@@ -146,11 +147,11 @@ const OWN_MSRS: FixedArray<u32, 9> = [
 ];
 
 /**
- * The view of an instance's tenants: every access to the local APIC exits, and every
- * write of an MSR that is not switched with the virtual CPU.
+ * The view of an instance's tenants: none of their accesses reaches the local APIC,
+ * and every write of an MSR exits that is not switched with the virtual CPU.
  */
 export function openTenantView(instance: u32): void {
-  if (!openView(instance)) return;
+  if (!openView(instance, apicAccessPage())) return;
   const view = sharedView(instance);
   copyMsrs(instance, view);
   trapAllMsrWrites(view);

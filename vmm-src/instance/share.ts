@@ -22,6 +22,7 @@ import { Cpu, Idle, StartKind, Vcpu, cpuOf, cpus, isTenant, sharedView, tenantOf
 import { Exit } from '../cpu/exit.ts';
 import { answerRing, attract, closeTenancy, rememberLogicalId } from '../cpu/kick.ts';
 import { isX2apic, markBootstrap, measureTimer, readApic, resetLocalApic, sendIpi, writeApic } from '../cpu/local-apic.ts';
+import { setTaskPriorityThreshold } from '#processor/apic.ts';
 import { makeCurrent } from '#processor/context.ts';
 import { advance } from '#processor/guest.ts';
 import {
@@ -33,7 +34,7 @@ import { adoptView, retire } from '#processor/vcpu.ts';
 import { advanceTick, keepTick, tickDeadline } from '../devices/tick.ts';
 import {
   NO_INTERRUPT, VirtualApic, acknowledge, apicModel, beginInX2apicMode, collectPosted, deliverable, initVirtualApic, raise, resetVirtualApic,
-  takeInit, takeNmi, takeSipi, virtualApic,
+  takeInit, takeNmi, takeSipi, taskPriorityThreshold, virtualApic,
 } from '../devices/virtual-apic.ts';
 import { canHandOver, handOverApic, openRealApic } from '../devices/virtual-apic-handover.ts';
 import { advance as advanceTimer, nextDeadline, setTimerRate } from '../devices/virtual-apic-timer.ts';
@@ -45,6 +46,7 @@ import { bootInfo } from '../machine/region.ts';
 import { FREE, setCpuOwner, setCpuTenant } from '../partition.ts';
 import { returnTimer, serveTimer, takeTimer, timerDeadline } from './holder-timer.ts';
 import { instanceOf, openTenantView } from './instance.ts';
+import { attachTenantApic } from './tenant-apic.ts';
 import { Call, Schedule, Turn, decide, resetSchedule, setWeight } from './schedule.ts';
 
 const schedules: FixedArray<Schedule, 32> = zeroed();
@@ -94,6 +96,7 @@ export function share(holder: Vcpu, tenant: Vcpu): void {
   applyWeights(cpu.index, holder.instance, tenant.instance);
   assert(buildVcpu(tenant, cpu));
   becomeTenant(tenant);
+  attachTenantApic(tenant);
   tenant.idle = boots ? Idle.NONE : Idle.STARTUP;
   makeCurrent(holder);
   becomeHolder(holder);
@@ -231,6 +234,7 @@ function takeSignals(tenant: Vcpu, cpu: Cpu, apic: VirtualApic): void {
     carry(cpu, tenant);
     startAtVector(tenant, u64(sipi));
     becomeTenant(tenant);
+    attachTenantApic(tenant);
     tenant.idle = Idle.NONE;
     record(EventType.CPU_STARTED, tenant.instance, cpu.index, u64(sipi), 0n);
   }
@@ -290,6 +294,7 @@ function offerEvents(cpu: Cpu, tenant: Vcpu): void {
     injectInterrupt(tenant, vector);
   }
   setInterruptWindow(tenant, vector !== NO_INTERRUPT && !ready);
+  setTaskPriorityThreshold(tenant, vector === NO_INTERRUPT ? taskPriorityThreshold(apic) : 0);
 }
 
 function enterTenant(cpu: Cpu, tenant: Vcpu, now: u64, contended: boolean): void {
@@ -331,12 +336,12 @@ function choose(cpu: Cpu, exit: Exit): Vcpu {
   const holder = cpu.holder;
   if (holder !== null && running === holder) holder.idle = isHalted(holder) ? Idle.HALT : Idle.NONE;
   attend(tenant, cpu, now);
-  serveTimer(cpu, now);
+  const due = serveTimer(cpu, now);
   if (holder === null) return runAlone(cpu, tenant, now);
   const schedule = schedules[cpu.index];
   const was: Turn = running === tenant ? Turn.TENANT : Turn.HOLDER;
   const holderWants = holder.idle === Idle.NONE;
-  const turn = decide(schedule, now, was, holderWants, wantsTurn(tenant), callOf(cpu, exit, running, tenant));
+  const turn = decide(schedule, now, was, holderWants, wantsTurn(tenant), due ? Call.HOLDER : callOf(cpu, exit, running, tenant));
   if (turn === Turn.HOLDER) {
     carry(cpu, holder);
     enterHolder(cpu, holder, tenant, now);

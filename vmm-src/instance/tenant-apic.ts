@@ -1,16 +1,19 @@
 /**
  * The virtual local APIC of a tenant (devices/virtual-apic.ts), as its guest reaches
- * it: by the xAPIC page, the x2APIC MSRs and CR8, all of which exit.
+ * it: by the xAPIC page, the x2APIC MSRs and CR8. All of them exit, but for what the
+ * processor does by itself (#processor/apic.ts).
  */
 import { RAX, RCX, RDX, Vcpu, cpuOf } from '../cpu/cpu.ts';
 import { TaskPriorityExit } from '../cpu/exit.ts';
+import { attachApic } from '#processor/apic.ts';
 import { readTaskPriorityExit } from '#processor/exits.ts';
 import { advance, guestRegister, injectGp, setGuestRegister } from '#processor/guest.ts';
 import { retireTick } from '../devices/tick.ts';
 import { VirtualApic, apicRegister, setTaskPriority, virtualApic } from '../devices/virtual-apic.ts';
-import { type ApicOutcome, Outcome, isApicMsr, readApicMsr, readPage, writeApicMsr, writePage } from '../devices/virtual-apic-registers.ts';
+import { type ApicOutcome, Outcome, acceptWrite, hasPage, isApicMsr, readApicMsr, readPage, writeApicMsr, writePage } from '../devices/virtual-apic-registers.ts';
 import { APIC_LVT_TIMER, APIC_TPR, LVT_MASKED } from '../machine/apic.ts';
 import { readTsc } from '../machine/intrinsics.ts';
+import { IA32_APIC_BASE } from '../machine/msr.ts';
 import { deliver } from './deliver.ts';
 
 /** CR8 is the high half of the task priority (12.8.6). */
@@ -44,6 +47,18 @@ export function writeTenantApic(vcpu: Vcpu, offset: u32, size: u32, value: u32):
   assert(done); // the page does not fault
 }
 
+/** The processor has written a register of the xAPIC page by itself: the write takes effect. */
+export function acceptTenantApic(vcpu: Vcpu, offset: u32): void {
+  const done = carryOut(vcpu, acceptWrite(apicOf(vcpu), offset, readTsc()));
+  assert(done); // the page does not fault
+}
+
+/** Gives a tenant, which is current, its virtual APIC in the mode in which it is by now. */
+export function attachTenantApic(vcpu: Vcpu): void {
+  const apic = apicOf(vcpu);
+  attachApic(vcpu, u64(addressOf(apic)), hasPage(apic));
+}
+
 /** RDMSR of one of the local APIC's; false if it is none, and the instruction still to be handled. */
 export function readTenantMsr(vcpu: Vcpu): boolean {
   const index: u32 = wrapU32(vcpu.registers[RCX]);
@@ -67,6 +82,7 @@ export function readTenantMsr(vcpu: Vcpu): boolean {
 export function writeTenantMsr(vcpu: Vcpu, index: u32, value: u64): void {
   if (!isApicMsr(index) || carryOut(vcpu, writeApicMsr(apicOf(vcpu), index, value, readTsc()))) advance(vcpu);
   else injectGp(vcpu);
+  if (index === IA32_APIC_BASE) attachTenantApic(vcpu);
 }
 
 /** MOV to or from CR8. */

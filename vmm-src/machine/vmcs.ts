@@ -21,6 +21,8 @@ export enum Vmcs {
   MSR_BITMAP = 0x2004,
   VM_EXIT_MSR_STORE_ADDRESS = 0x2006,
   TSC_OFFSET = 0x2010,
+  VIRTUAL_APIC_ADDRESS = 0x2012,
+  APIC_ACCESS_ADDRESS = 0x2014,
   EPT_POINTER = 0x201a,
   XSS_EXIT_BITMAP = 0x202c,
   GUEST_PHYSICAL_ADDRESS = 0x2400,
@@ -42,6 +44,7 @@ export enum Vmcs {
   VM_ENTRY_INTERRUPTION_INFO = 0x4016,
   VM_ENTRY_EXCEPTION_ERROR_CODE = 0x4018,
   VM_ENTRY_INSTRUCTION_LENGTH = 0x401a,
+  TPR_THRESHOLD = 0x401c,
   SECONDARY_CONTROLS = 0x401e,
   VM_INSTRUCTION_ERROR = 0x4400,
   EXIT_REASON = 0x4402,
@@ -131,12 +134,15 @@ export enum ExitReason {
   WRMSR = 32,
   MWAIT = 36,
   MONITOR_TRAP_FLAG = 37,
+  TPR_BELOW_THRESHOLD = 43,
+  APIC_ACCESS = 44,
   EPT_VIOLATION = 48,
   EPT_MISCONFIGURATION = 49,
   INVEPT = 50,
   PREEMPTION_TIMER = 52,
   INVVPID = 53,
   XSETBV = 55,
+  APIC_WRITE = 56,
 }
 export const EXIT_REASON_BASIC: u64 = 0xffffn;
 export const EXIT_REASON_ENTRY_FAILURE: u64 = 0x80000000n;
@@ -153,6 +159,7 @@ export const PROCESSOR_HLT: u32 = 0x80;
 export const PROCESSOR_MWAIT: u32 = 0x400;
 export const PROCESSOR_CR8_LOAD: u32 = 0x80000;
 export const PROCESSOR_CR8_STORE: u32 = 0x100000;
+export const PROCESSOR_TPR_SHADOW: u32 = 0x200000;
 export const PROCESSOR_NMI_WINDOW: u32 = 0x400000;
 export const PROCESSOR_USE_IO_BITMAPS: u32 = 0x2000000;
 export const PROCESSOR_MONITOR_TRAP_FLAG: u32 = 0x8000000;
@@ -160,10 +167,12 @@ export const PROCESSOR_USE_MSR_BITMAPS: u32 = 0x10000000;
 export const PROCESSOR_SECONDARY: u32 = 0x80000000;
 
 /** Secondary processor-based controls (26.6.2). */
+export const SECONDARY_APIC_ACCESSES: u32 = 0x1;
 export const SECONDARY_EPT: u32 = 0x2;
 export const SECONDARY_RDTSCP: u32 = 0x8;
 export const SECONDARY_VPID: u32 = 0x20;
 export const SECONDARY_UNRESTRICTED_GUEST: u32 = 0x80;
+export const SECONDARY_APIC_REGISTERS: u32 = 0x100;
 export const SECONDARY_INVPCID: u32 = 0x1000;
 export const SECONDARY_XSAVES: u32 = 0x100000;
 export const SECONDARY_USER_WAIT: u32 = 0x4000000;
@@ -200,6 +209,9 @@ export const INTERRUPTION_TYPE_EXCEPTION: u32 = 0x300;
 export const INTERRUPTION_DELIVER_CODE: u32 = 0x800;
 /** Bits of IDT-vectoring information that the entry field takes too (12 is undefined there). */
 export const INTERRUPTION_REINJECT: u64 = 0x80000fffn;
+
+/** APIC-access and APIC-write qualifications (SDM Vol. 3D, table 28-6 and 28.2.1): the offset in the page. */
+export const APIC_QUALIFICATION_OFFSET: u64 = 0xfffn;
 
 /** EPT violation qualification (SDM Vol. 3C, table 29-7). */
 export const EPT_QUALIFICATION_WRITE: u64 = 2n;

@@ -93,6 +93,11 @@ export function sipiVector(vcpu: Vcpu): u64 {
   return u64(atomicExchange(cpuOf(vcpu).guestSipi, 0)) & 0xffn;
 }
 
+/** No exit is an APIC_WRITE here. */
+export function writtenRegister(_vcpu: Vcpu): u32 {
+  unreachable();
+}
+
 /** Where a MEMORY exit touched. */
 export function touchedAddress(vcpu: Vcpu): GuestPhysical {
   return vmcbOf(vcpu).exitInfo2;

@@ -1,6 +1,7 @@
 /** VM exits as VT-x tells them, put into the terms of cpu/exit.ts. */
 import { vmread } from '../../machine/intrinsics.ts';
-import { EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, INTERRUPTION_TYPE, INTERRUPTION_TYPE_NMI, Vmcs } from '../../machine/vmcs.ts';
+import { APIC_DEFAULT_BASE } from '../../machine/apic.ts';
+import { APIC_QUALIFICATION_OFFSET, EXIT_REASON_BASIC, EXIT_REASON_ENTRY_FAILURE, ExitReason, INTERRUPTION_TYPE, INTERRUPTION_TYPE_NMI, Vmcs } from '../../machine/vmcs.ts';
 import { EXIT_MASK, Vcpu, cpuOf } from '../cpu.ts';
 import { Exit, IoExit, TaskPriorityExit } from '../exit.ts';
 import { adaptControls } from './direct.ts';
@@ -70,7 +71,9 @@ export function takeExit(vcpu: Vcpu): Exit {
       if (isTaskPriority()) return Exit.TASK_PRIORITY;
       handleCrAccess(vcpu);
       return Exit.DONE;
-    case ExitReason.NMI_WINDOW: return Exit.DONE;
+    // A tenant that has lowered its task priority so far gets its interrupt with the entry.
+    case ExitReason.NMI_WINDOW: case ExitReason.TPR_BELOW_THRESHOLD: return Exit.DONE;
+    case ExitReason.APIC_ACCESS: return Exit.MEMORY;
     case ExitReason.MONITOR_TRAP_FLAG:
       deliverPendingNmi(vcpu);
       return Exit.DONE;
@@ -82,7 +85,7 @@ export function takeExit(vcpu: Vcpu): Exit {
     case ExitReason.TRIPLE_FAULT: case ExitReason.INIT: case ExitReason.SIPI: case ExitReason.INVD: case ExitReason.VMCALL:
     case ExitReason.IO: case ExitReason.RDMSR: case ExitReason.WRMSR: case ExitReason.EPT_VIOLATION:
     case ExitReason.PREEMPTION_TIMER: case ExitReason.XSETBV: case ExitReason.EXTERNAL_INTERRUPT: case ExitReason.INTERRUPT_WINDOW:
-    case ExitReason.HLT: case ExitReason.MWAIT:
+    case ExitReason.HLT: case ExitReason.MWAIT: case ExitReason.APIC_WRITE:
       return reason as Exit;
     default: return Exit.UNKNOWN;
   }
@@ -102,8 +105,16 @@ export function sipiVector(_vcpu: Vcpu): u64 {
   return vmread(Vmcs.EXIT_QUALIFICATION) & 0xffn;
 }
 
+/** Which register an APIC_WRITE exit is of, by its offset in the page. */
+export function writtenRegister(_vcpu: Vcpu): u32 {
+  return wrapU32(vmread(Vmcs.EXIT_QUALIFICATION) & APIC_QUALIFICATION_OFFSET);
+}
+
 /** Where a MEMORY exit touched. */
 export function touchedAddress(_vcpu: Vcpu): GuestPhysical {
+  if ((vmread(Vmcs.EXIT_REASON) & EXIT_REASON_BASIC) === u64(ExitReason.APIC_ACCESS)) {
+    return u64(APIC_DEFAULT_BASE) | (vmread(Vmcs.EXIT_QUALIFICATION) & APIC_QUALIFICATION_OFFSET);
+  }
   return vmread(Vmcs.GUEST_PHYSICAL_ADDRESS);
 }
 

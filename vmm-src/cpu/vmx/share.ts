@@ -7,7 +7,7 @@
  */
 import { readMsr, vmread, vmwrite } from '../../machine/intrinsics.ts';
 import {
-  IA32_VMX_MISC, IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS,
+  IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS,
 } from '../../machine/msr.ts';
 import { CR4_CET, RFLAGS_IF, VECTOR_MC, VECTOR_NMI } from '../../machine/registers.ts';
 import {
@@ -18,18 +18,17 @@ import {
   PROCESSOR_NMI_WINDOW, Vmcs,
 } from '../../machine/vmcs.ts';
 import { Vcpu } from '../cpu.ts';
+import { detachApic, taskPriorityControls } from './apic.ts';
 import { controls } from './capability.ts';
 
-/** The preemption timer counts at the TSC's rate, shifted by this (SDM Vol. 3D, A.6). */
-const MISC_TIMER_RATE: u64 = 0x1fn;
 const TIMER_MAX: u64 = 0xffffffffn;
 
 /** The preemption timer ends turns, and leaves the local APIC's to the holder. */
 export const HAS_TURN_TIMER: boolean = true;
 
 const TENANT_PIN: u32 = PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMIS | PIN_PREEMPTION_TIMER;
-const TENANT_PROCESSOR: u32 = PROCESSOR_HLT | PROCESSOR_MWAIT | PROCESSOR_CR8_LOAD | PROCESSOR_CR8_STORE;
 const GIVES_UP: u32 = PROCESSOR_HLT | PROCESSOR_MWAIT;
+const CR8_EXITS: u32 = PROCESSOR_CR8_LOAD | PROCESSOR_CR8_STORE;
 
 function allows(msr: u32, bits: u32): boolean {
   return (wrapU32(readMsr(msr) >> 32n) & bits) === bits;
@@ -43,7 +42,7 @@ function hasCetControl(): boolean {
 export function canShare(): boolean {
   const supervisorShadowStacks = (vmread(Vmcs.GUEST_CR4) & CR4_CET) !== 0n;
   return allows(IA32_VMX_TRUE_PINBASED_CTLS, TENANT_PIN)
-    && allows(IA32_VMX_TRUE_PROCBASED_CTLS, TENANT_PROCESSOR | PROCESSOR_INTERRUPT_WINDOW | PROCESSOR_NMI_WINDOW)
+    && allows(IA32_VMX_TRUE_PROCBASED_CTLS, GIVES_UP | CR8_EXITS | PROCESSOR_INTERRUPT_WINDOW | PROCESSOR_NMI_WINDOW)
     && allows(IA32_VMX_TRUE_EXIT_CTLS, EXIT_SAVE_PREEMPTION_TIMER)
     && (!supervisorShadowStacks || hasCetControl());
 }
@@ -58,7 +57,7 @@ function switchCet(on: boolean): void {
 /** A new virtual CPU will be the tenant. */
 export function becomeTenant(_vcpu: Vcpu): void {
   vmwrite(Vmcs.PIN_BASED_CONTROLS, u64(controls.pin | TENANT_PIN));
-  vmwrite(Vmcs.PROCESSOR_BASED_CONTROLS, u64(controls.processor | TENANT_PROCESSOR));
+  vmwrite(Vmcs.PROCESSOR_BASED_CONTROLS, u64(controls.processor | GIVES_UP | taskPriorityControls()));
   vmwrite(Vmcs.VM_EXIT_CONTROLS, u64(controls.exit | EXIT_SAVE_PREEMPTION_TIMER));
   vmwrite(Vmcs.EXCEPTION_BITMAP, 1n << u64(VECTOR_MC));
   vmwrite(Vmcs.PREEMPTION_TIMER, 0n);
@@ -84,6 +83,7 @@ export function becomeAlone(_vcpu: Vcpu): void {
   vmwrite(Vmcs.PROCESSOR_BASED_CONTROLS, u64(controls.processor | trap));
   vmwrite(Vmcs.VM_EXIT_CONTROLS, u64(controls.exit));
   vmwrite(Vmcs.EXCEPTION_BITMAP, 0n);
+  detachApic();
   switchCet(false);
 }
 
@@ -108,7 +108,7 @@ export function setInterruptWindow(_vcpu: Vcpu, on: boolean): void {
 
 /** The turn ends after `ticks` of the TSC; of longer times the timer takes what it can. */
 export function setTurnTimer(_vcpu: Vcpu, ticks: u64): void {
-  const count = ticks >> (readMsr(IA32_VMX_MISC) & MISC_TIMER_RATE);
+  const count = ticks >> controls.timerShift;
   vmwrite(Vmcs.PREEMPTION_TIMER, count > TIMER_MAX ? TIMER_MAX : count);
 }
 

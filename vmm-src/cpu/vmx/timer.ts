@@ -1,11 +1,8 @@
 /** The timer of a guest that has none of its own yet: on VT-x the VMX-preemption timer, whose exit is Exit.TIMER. */
-import { readMsr, vmread, vmwrite } from '../../machine/intrinsics.ts';
-import { IA32_VMX_MISC } from '../../machine/msr.ts';
+import { vmread, vmwrite } from '../../machine/intrinsics.ts';
 import { PIN_PREEMPTION_TIMER, Vmcs } from '../../machine/vmcs.ts';
 import { Vcpu } from '../cpu.ts';
-
-/** The timer counts at the TSC's rate, shifted by this (SDM Vol. 3D, A.6). */
-const MISC_TIMER_RATE: u64 = 0x1fn;
+import { controls } from './capability.ts';
 
 /** Exits after `ticks` of the TSC; the handler sends `_vector`, which the guest has chosen for its timer. Ticks 0 turn it off. */
 export function setTimer(_vcpu: Vcpu, ticks: u64, _vector: u32): void {
@@ -14,6 +11,6 @@ export function setTimer(_vcpu: Vcpu, ticks: u64, _vector: u32): void {
     vmwrite(Vmcs.PIN_BASED_CONTROLS, u64(pin & ~PIN_PREEMPTION_TIMER));
     return;
   }
-  vmwrite(Vmcs.PREEMPTION_TIMER, u64(wrapU32(ticks >> (readMsr(IA32_VMX_MISC) & MISC_TIMER_RATE))));
+  vmwrite(Vmcs.PREEMPTION_TIMER, u64(wrapU32(ticks >> controls.timerShift)));
   vmwrite(Vmcs.PIN_BASED_CONTROLS, u64(pin | PIN_PREEMPTION_TIMER));
 }
