@@ -4,6 +4,7 @@
 #   KERNEL    Debian package of both systems' kernels (linux-image-amd64; a suite may follow: linux-image-amd64/trixie)
 #   KERNEL1   that of the first system, KERNEL2 of the second
 #   CPUS      processors of the machine
+#   SHARE     of the demo: CPUs that OS 2 gets turns on, which OS 1 keeps, for example 0,2 (TARGET=qemu)
 #   TARGET    the machine to run on: bochs; for demo also qemu (AMD-V, q35), or kvm, where QEMU/KVM gives its guests VT-x
 #   SCENARIO  of the demo: cycle, upgrade (OS 2 has Debian 13's kernel), add or service (a disk is plugged in or out; TARGET=qemu)
 #   FIRMWARE  of the demo's machine: bios, or with TARGET=qemu also uefi
@@ -12,7 +13,7 @@
 
 SHELL := /bin/bash
 export PATH := $(CURDIR)/build/node/bin:$(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
-export KERNEL KERNEL1 KERNEL2 CPUS TARGET SCENARIO FIRMWARE HOTPLUG IOMMU
+export KERNEL KERNEL1 KERNEL2 CPUS SHARE TARGET SCENARIO FIRMWARE HOTPLUG IOMMU
 
 .PHONY: help setup iso run test demo bench check fuzz-compiler bench-compiler clean distclean
 
